@@ -1,0 +1,158 @@
+//! Connections with other peers, and what waits for them.
+//!
+//! Decides when a connection is asked for and what is dropped when it does not come. Dialling
+//! itself is left to the driver; what is said, to the rest of the core.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use banyan_wire::{Contact, Message, PeerId};
+
+use crate::{Instant, Output};
+
+/// Messages that wait for one connection. At the limit the newest is dropped: its sender has a
+/// timer for the answer.
+const MAX_WAITING: usize = 32;
+/// Connections asked for at the same time. At the limit further messages are dropped.
+const MAX_CONNECTING: usize = 64;
+
+/// One established connection.
+#[derive(Debug, Default)]
+struct Link {
+    has_sent_hello: bool,
+    is_kept: bool,
+    queued_bytes: usize,
+}
+
+/// All connections of this peer in this broadcast, and the outputs that wait to be drained.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    links: BTreeMap<PeerId, Link>,
+    connecting: BTreeMap<PeerId, Vec<Message>>,
+    outputs: VecDeque<Output>,
+    control_messages_sent: u64,
+}
+
+impl Links {
+    pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
+        self.links.contains_key(peer)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &PeerId> {
+        self.links.keys()
+    }
+
+    /// Queues a control message for a connected peer; drops it for any other.
+    pub(crate) fn send(&mut self, to: PeerId, message: Message) {
+        if self.is_connected(&to) {
+            self.control_messages_sent += 1;
+            self.outputs.push_back(Output::Send { to, message, expires_at: None });
+        }
+    }
+
+    /// Queues a data message for a connected peer.
+    pub(crate) fn send_data(&mut self, to: PeerId, message: Message, expires_at: Instant) {
+        if self.is_connected(&to) {
+            self.outputs.push_back(Output::Send { to, message, expires_at: Some(expires_at) });
+        }
+    }
+
+    /// Queues a message for a peer, asking for a connection first where there is none.
+    pub(crate) fn reach(&mut self, contact: &Contact, message: Message) {
+        if self.is_connected(&contact.peer) {
+            self.send(contact.peer, message);
+            return;
+        }
+        if let Some(waiting) = self.connecting.get_mut(&contact.peer) {
+            if waiting.len() < MAX_WAITING {
+                waiting.push(message);
+            }
+            return;
+        }
+        self.connect_with(contact, vec![message]);
+    }
+
+    /// Asks for a connection, with nothing to say yet.
+    pub(crate) fn connect(&mut self, contact: &Contact) {
+        if !self.is_connected(&contact.peer) && !self.connecting.contains_key(&contact.peer) {
+            self.connect_with(contact, Vec::new());
+        }
+    }
+
+    fn connect_with(&mut self, contact: &Contact, waiting: Vec<Message>) {
+        if self.connecting.len() < MAX_CONNECTING {
+            self.connecting.insert(contact.peer, waiting);
+            self.outputs.push_back(Output::Connect { contact: contact.clone() });
+        }
+    }
+
+    /// A connection is up. Says hello if we asked for it; the messages that waited follow.
+    /// Returns whether the link is new.
+    pub(crate) fn on_connected(&mut self, peer: PeerId, hello: impl FnOnce() -> Message) -> bool {
+        let is_new = !self.links.contains_key(&peer);
+        self.links.entry(peer).or_default();
+        if let Some(waiting) = self.connecting.remove(&peer) {
+            self.send_hello(peer, hello);
+            for message in waiting {
+                self.send(peer, message);
+            }
+        }
+        is_new
+    }
+
+    /// Says hello unless that was done on this connection.
+    pub(crate) fn send_hello(&mut self, peer: PeerId, hello: impl FnOnce() -> Message) {
+        if let Some(link) = self.links.get_mut(&peer)
+            && !link.has_sent_hello
+        {
+            link.has_sent_hello = true;
+            self.send(peer, hello());
+        }
+    }
+
+    /// Forgets a connection that did not come about. Returns whether it was asked for here.
+    pub(crate) fn on_connect_failed(&mut self, peer: &PeerId) -> bool {
+        self.connecting.remove(peer).is_some()
+    }
+
+    /// Forgets a connection. Returns whether there was one.
+    pub(crate) fn on_disconnected(&mut self, peer: &PeerId) -> bool {
+        self.links.remove(peer).is_some()
+    }
+
+    pub(crate) fn set_queued(&mut self, peer: &PeerId, bytes: usize) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.queued_bytes = bytes;
+        }
+    }
+
+    pub(crate) fn queued_bytes(&self, peer: &PeerId) -> usize {
+        self.links.get(peer).map_or(0, |link| link.queued_bytes)
+    }
+
+    /// Tells the driver which connections are in use, where that changed.
+    pub(crate) fn update_keeps(&mut self, is_used: impl Fn(&PeerId) -> bool) {
+        for (peer, link) in &mut self.links {
+            let keep = is_used(peer);
+            if keep != link.is_kept {
+                link.is_kept = keep;
+                self.outputs.push_back(Output::Keep { peer: *peer, keep });
+            }
+        }
+    }
+
+    pub(crate) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(crate) fn control_messages_sent(&self) -> u64 {
+        self.control_messages_sent
+    }
+}

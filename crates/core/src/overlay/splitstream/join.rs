@@ -1,0 +1,328 @@
+//! The way of a JOIN: towards the stripe key, hop by hop, until somebody in the tree can help.
+//!
+//! ```text
+//!   joiner ─▶ a native of the stripe ─▶ … up, while nobody below has room …
+//!                                    ─▶ … down, after the least deep free slot …
+//!   joiner ◀─ JOIN-FOUND ◀──────────── back the same way
+//!   joiner ── ATTACH ─▶ the parent that was found
+//! ```
+//!
+//! A hop hands a JOIN to a contact that has the stripe as its digit and is closer to the stripe key
+//! than the hop itself (for a hop that is not native, all of them are); a hop in the tree intercepts
+//! it, as in Scribe. The answer goes back along the path, so that a joiner needs no connection but
+//! the one with its parent.
+
+use banyan_wire::{Contact, Join, MAX_HOPS, Message, PeerId, Reason, StripeId};
+use rand::RngExt;
+
+use crate::overlay::Context;
+use crate::overlay::splitstream::{SplitStream, is_in_order};
+use crate::overlay::tree::Search;
+use crate::{Instant, Violation};
+
+/// Natives among which the first hop of a JOIN is drawn, so that not all joiners ask the same.
+const FIRST_HOP_CHOICE: usize = 3;
+/// Failed searches after which the source is asked.
+const PATIENCE: u32 = 2;
+
+impl SplitStream {
+    /// Sends a JOIN for `stripe` towards its key.
+    pub(super) fn seek(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        if cx.local.is_source {
+            return;
+        }
+        let Some(hop) = self.first_hop(cx, stripe) else {
+            self.tree(stripe).tried.clear();
+            self.tree(stripe).rest(cx);
+            return;
+        };
+        self.nonce = self.nonce.wrapping_add(1);
+        let nonce = self.nonce;
+        let join = Join {
+            stripe,
+            nonce,
+            joiner: cx.local.contact(),
+            is_idle: self.is_idle(cx, stripe),
+            is_descending: false,
+            path: vec![cx.local.peer],
+            lost: self.trees[stripe.index()].lost,
+        };
+        let give_up_at = cx.now + cx.config.join_timeout;
+        self.tree(stripe).search = Search::Seeking { nonce, give_up_at, hop: hop.peer };
+        cx.reach(&hop, Message::Join(join));
+    }
+
+    /// Whom to hand our own JOIN to: a native of the stripe (one that is closer to the key, if we
+    /// are native ourselves); where none is known, anybody connected; after some failures, and
+    /// where nobody else is left, the source.
+    fn first_hop(&mut self, cx: &mut Context<'_>, stripe: StripeId) -> Option<Contact> {
+        let is_native = cx.local.roles.contains(stripe);
+        let tree = &self.trees[stripe.index()];
+        let is_new = |contact: &&Contact| {
+            !tree.tried.contains(&contact.peer)
+                && !tree.children.contains_key(&contact.peer)
+                && !tree.is_parent(&contact.peer)
+        };
+        let fits = |contact: &&Contact| {
+            !is_native || is_in_order(cx.local, contact, &cx.local.peer, stripe)
+        };
+        let source = cx.view.source().cloned();
+        if tree.attempts > PATIENCE && source.is_some() {
+            return source;
+        }
+        let mut natives: Vec<&Contact> =
+            cx.view.natives(stripe).into_iter().filter(is_new).filter(fits).collect();
+        natives.sort_by_key(|contact| !cx.links.is_connected(&contact.peer));
+        natives.truncate(FIRST_HOP_CHOICE);
+        if !natives.is_empty() {
+            let choice = cx.rng.random_range(0..natives.len());
+            return Some(natives[choice].clone());
+        }
+        if is_native && source.is_some() {
+            return source;
+        }
+        let connected = cx.view.iter().filter(is_new);
+        let introducer =
+            connected.filter(|c| cx.links.is_connected(&c.peer)).min_by_key(|contact| {
+                // Whoever has a parent in the stripe is most likely to know the way.
+                contact.roles.is_empty()
+            });
+        introducer.cloned().or(source)
+    }
+
+    /// A JOIN came by.
+    pub(super) fn on_join(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        join: Join,
+    ) -> Result<(), Violation> {
+        if join.path.last() != Some(&from) || join.path.first() != Some(&join.joiner.peer) {
+            return Err(Violation::Mismatch);
+        }
+        if join.joiner.peer == cx.local.peer || join.path.contains(&cx.local.peer) {
+            self.fail_join(cx, join, Reason::Loop);
+            return Ok(());
+        }
+        if join.path.len() >= MAX_HOPS {
+            self.fail_join(cx, join, Reason::NoRoute);
+            return Ok(());
+        }
+        cx.view.insert(cx.now, join.joiner.clone(), false);
+        self.suspect(cx, join.stripe, join.lost);
+        if self.can_serve(cx.local, join.stripe) {
+            self.place(cx, join);
+        } else {
+            self.route(cx, join);
+        }
+        Ok(())
+    }
+
+    /// Outside the tree, or a leaf of it: hand the JOIN on.
+    fn route(&mut self, cx: &mut Context<'_>, join: Join) {
+        let stripe = join.stripe;
+        let is_native = cx.local.roles.contains(stripe);
+        let unvisited = |contact: &&Contact| {
+            !join.path.contains(&contact.peer) && contact.peer != join.joiner.peer
+        };
+        let closer = |contact: &&Contact| {
+            !is_native || is_in_order(cx.local, contact, &cx.local.peer, stripe)
+        };
+        let natives = cx.view.natives(stripe);
+        let mut natives: Vec<&Contact> =
+            natives.into_iter().filter(unvisited).filter(closer).collect();
+        natives.sort_by_key(|contact| !cx.links.is_connected(&contact.peer));
+        let parent = self.trees[stripe.index()].parent.as_ref().map(|parent| &parent.contact);
+        let parent = parent.filter(unvisited);
+        let next = parent.or(natives.first().copied()).or(cx.view.source().filter(unvisited));
+        match next.cloned() {
+            Some(next) => hand_on(cx, join, &next),
+            None => self.fail_join(cx, join, Reason::NoRoute),
+        }
+    }
+
+    /// In the tree: take the joiner, or say where there is room.
+    fn place(&mut self, cx: &mut Context<'_>, join: Join) {
+        if join.joiner.roles.contains(join.stripe) {
+            self.place_native(cx, join);
+        } else {
+            self.place_leaf(cx, join);
+        }
+    }
+
+    /// A native goes as high as the order lets it: leaves and later natives make room.
+    fn place_native(&mut self, cx: &mut Context<'_>, join: Join) {
+        let stripe = join.stripe;
+        let me = cx.local.contact();
+        if !is_in_order(cx.local, &me, &join.joiner.peer, stripe) {
+            return self.hand_up(cx, join);
+        }
+        if self.free_here(cx.local, cx.config, stripe) > 0
+            || self.victim(cx, stripe, &join.joiner).is_some()
+        {
+            return self.found(cx, join);
+        }
+        // All children are natives that come first: below one of them, the smallest subtree.
+        let tree = &self.trees[stripe.index()];
+        let below = tree
+            .committed()
+            .filter(|child| child.contact.roles.contains(stripe))
+            .filter(|child| !join.path.contains(&child.contact.peer))
+            .filter(|child| is_in_order(cx.local, &child.contact, &join.joiner.peer, stripe))
+            .min_by_key(|child| (child.free_slots == 0, child.members, child.contact.peer));
+        match below.map(|child| child.contact.clone()) {
+            Some(child) => hand_on(cx, join, &child),
+            None => self.fail_join(cx, join, Reason::Full),
+        }
+    }
+
+    /// A leaf goes where a slot is free: here, below, or further up.
+    fn place_leaf(&mut self, cx: &mut Context<'_>, mut join: Join) {
+        let stripe = join.stripe;
+        if self.free_here(cx.local, cx.config, stripe) > 0 {
+            let until = place_until(cx);
+            self.tree(stripe).reserved.insert(join.joiner.peer, until);
+            return self.found(cx, join);
+        }
+        if let Some(child) = self.claim_slot_below(stripe, &join.path) {
+            join.is_descending = true;
+            return hand_on(cx, join, &child);
+        }
+        if join.is_descending {
+            // Somebody was quicker. Its next try will find the counts corrected.
+            return self.fail_join(cx, join, Reason::Full);
+        }
+        self.hand_up(cx, join);
+    }
+
+    /// The child with the least deep free slot; the slot counts as taken until the next report.
+    pub(super) fn claim_slot_below(
+        &mut self,
+        stripe: StripeId,
+        visited: &[PeerId],
+    ) -> Option<Contact> {
+        let child = self
+            .tree(stripe)
+            .children
+            .values_mut()
+            .filter(|child| child.leaves_by.is_none() && child.free_slots > 0)
+            .filter(|child| !visited.contains(&child.contact.peer))
+            .min_by_key(|child| (child.free_depth, u32::MAX - child.free_slots))?;
+        child.free_slots -= 1;
+        Some(child.contact.clone())
+    }
+
+    fn hand_up(&mut self, cx: &mut Context<'_>, join: Join) {
+        if cx.local.is_source {
+            return self.on_exhausted(cx, join);
+        }
+        let parent = self.trees[join.stripe.index()].parent.as_ref().map(|p| p.contact.clone());
+        match parent.filter(|parent| !join.path.contains(&parent.peer)) {
+            Some(parent) => hand_on(cx, join, &parent),
+            None => self.fail_join(cx, join, Reason::NoRoute),
+        }
+    }
+
+    /// At the source: the tree has no free slot. Either the joiner itself is to take the stripe as
+    /// a primary one, or somebody idle in the tree; one at a time, so that not everybody does.
+    fn on_exhausted(&mut self, cx: &mut Context<'_>, join: Join) {
+        let stripe = join.stripe;
+        if cx.now < self.appointed[stripe.index()] {
+            return self.fail_join(cx, join, Reason::Full);
+        }
+        if join.is_idle || self.appoint(cx, stripe) {
+            self.appointed[stripe.index()] = cx.now + cx.config.join_timeout / 2;
+        }
+        let reason = if join.is_idle { Reason::Exhausted } else { Reason::Full };
+        self.fail_join(cx, join, reason);
+    }
+
+    fn found(&mut self, cx: &mut Context<'_>, join: Join) {
+        let mut path = join.path;
+        let Some(next) = path.pop() else { return };
+        let parent = cx.local.contact();
+        let (stripe, nonce) = (join.stripe, join.nonce);
+        cx.send(next, Message::JoinFound { stripe, nonce, parent, path });
+    }
+
+    fn fail_join(&mut self, cx: &mut Context<'_>, join: Join, reason: Reason) {
+        let mut path = join.path;
+        let Some(next) = path.pop() else { return };
+        let (stripe, nonce) = (join.stripe, join.nonce);
+        cx.send(next, Message::JoinFailed { stripe, nonce, reason, path });
+    }
+
+    /// A parent was found, for us or for somebody whose JOIN went through here.
+    pub(super) fn on_join_found(
+        &mut self,
+        cx: &mut Context<'_>,
+        stripe: StripeId,
+        nonce: u32,
+        parent: Contact,
+        mut path: Vec<PeerId>,
+    ) {
+        if let Some(next) = path.pop() {
+            cx.send(next, Message::JoinFound { stripe, nonce, parent, path });
+            return;
+        }
+        let is_ours =
+            matches!(self.tree(stripe).search, Search::Seeking { nonce: n, .. } if n == nonce);
+        if !is_ours {
+            return;
+        }
+        if self.tree(stripe).is_parent(&parent.peer) {
+            // The best place is the one we have.
+            self.tree(stripe).reset_search();
+            self.tree(stripe).search = Search::Resting { retry_at: None };
+            return;
+        }
+        // A reply may name anybody; who the source is, only the manifest says.
+        let parent = Contact { is_source: is_source(cx, &parent.peer), ..parent };
+        cx.view.insert(cx.now, parent.clone(), false);
+        self.tree(stripe).tried.retain(|peer| *peer != parent.peer);
+        self.attach_or_seek(cx, stripe, vec![parent]);
+    }
+
+    /// No parent was found, for us or for somebody whose JOIN went through here.
+    pub(super) fn on_join_failed(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        stripe: StripeId,
+        nonce: u32,
+        reason: Reason,
+        mut path: Vec<PeerId>,
+    ) {
+        if let Some(next) = path.pop() {
+            cx.send(next, Message::JoinFailed { stripe, nonce, reason, path });
+            return;
+        }
+        let Search::Seeking { nonce: ours, .. } = self.tree(stripe).search else { return };
+        if ours != nonce {
+            return;
+        }
+        if reason == Reason::Exhausted && self.is_idle(cx, stripe) {
+            self.adopt(cx, stripe);
+            return;
+        }
+        if matches!(reason, Reason::NoRoute | Reason::Loop) {
+            self.tree(stripe).mark_tried(from);
+        }
+        self.tree(stripe).rest(cx);
+    }
+}
+
+/// Hands a JOIN on, with ourselves added to its path.
+fn hand_on(cx: &mut Context<'_>, mut join: Join, next: &Contact) {
+    join.path.push(cx.local.peer);
+    cx.reach(next, Message::Join(join));
+}
+
+fn is_source(cx: &Context<'_>, peer: &PeerId) -> bool {
+    cx.view.source().is_some_and(|source| source.peer == *peer)
+}
+
+/// Until when a place is kept for a joiner: the way back, a connection and its ATTACH.
+fn place_until(cx: &Context<'_>) -> Instant {
+    cx.now + cx.config.join_timeout + cx.config.attach_timeout
+}

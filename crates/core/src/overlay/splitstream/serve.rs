@@ -1,0 +1,168 @@
+//! Taking children and moving them: ATTACH, push-down, and what a change of capacity costs.
+//!
+//! The paper's rule is attach first, then reject (SOSP 2003, §4.3): a full parent takes a native
+//! newcomer and lets go of a child in its stead. Departure: the child that must go is a leaf if there
+//! is one, else the native farthest from the key, and it is told to go below the newcomer, which
+//! comes before it and has room, so that no search follows.
+
+use banyan_wire::{Contact, MAX_CANDIDATES, Message, PeerId, Reason, Start, StripeId};
+
+use crate::overlay::Context;
+use crate::overlay::splitstream::{SplitStream, is_in_order};
+
+impl SplitStream {
+    /// A peer asks to be our child.
+    pub(super) fn on_attach(
+        &mut self,
+        cx: &mut Context<'_>,
+        stripe: StripeId,
+        child: Contact,
+        is_idle: bool,
+        start: Start,
+        lost: Option<PeerId>,
+    ) {
+        self.suspect(cx, stripe, lost);
+        let from = child.peer;
+        if !self.can_serve(cx.local, stripe) {
+            let reason =
+                if cx.local.roles.contains(stripe) { Reason::Orphan } else { Reason::RoleChange };
+            let candidates = self.way_up(cx, stripe);
+            cx.send(from, Message::Redirect { stripe, reason, candidates });
+            return;
+        }
+        let is_native = child.roles.contains(stripe);
+        let me = cx.local.contact();
+        if self.tree(stripe).is_parent(&from)
+            || (is_native && !is_in_order(cx.local, &me, &from, stripe))
+        {
+            let candidates = self.way_up(cx, stripe);
+            cx.send(from, Message::Redirect { stripe, reason: Reason::Loop, candidates });
+            return;
+        }
+        let tree = &self.trees[stripe.index()];
+        let has_place = tree.children.get(&from).is_some_and(|child| child.leaves_by.is_none())
+            || tree.reserved.contains_key(&from);
+        if !has_place && self.free_here(cx.local, cx.config, stripe) == 0 {
+            let victim = if is_native { self.victim(cx, stripe, &child) } else { None };
+            let Some(victim) = victim else {
+                let candidates = self.room_elsewhere(cx, stripe, &from);
+                cx.send(from, Message::Redirect { stripe, reason: Reason::Full, candidates });
+                return;
+            };
+            let mut candidates = vec![child.clone()];
+            candidates.extend(self.way_up(cx, stripe));
+            self.tree(stripe).hand_over(cx, victim, Reason::Replaced, candidates);
+        }
+        let standing = self.standing(cx, stripe);
+        self.tree(stripe).take_child(cx, child, is_idle, start, standing);
+        self.update_reports(cx);
+    }
+
+    /// Somebody lost `lost` and takes it for dead. If it is our child, no JOIN is handed to it any
+    /// more, and it is asked for a sign of life: a dead child would hold its slot, and swallow what
+    /// is sent after its free ones, until the transport notices.
+    pub(super) fn suspect(&mut self, cx: &mut Context<'_>, stripe: StripeId, lost: Option<PeerId>) {
+        let Some(lost) = lost else { return };
+        let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
+        child.free_slots = 0;
+        if !self.suspects.contains_key(&lost) {
+            self.suspects.insert(lost, cx.now + cx.config.probe_timeout);
+            cx.send(lost, Message::Probe { stripe });
+        }
+    }
+
+    /// The child that makes room for a native newcomer, if any: a leaf, else the last native in
+    /// the order if the newcomer comes before it.
+    pub(super) fn victim(
+        &self,
+        cx: &Context<'_>,
+        stripe: StripeId,
+        newcomer: &Contact,
+    ) -> Option<PeerId> {
+        if newcomer.capacity == 0 {
+            return None;
+        }
+        let tree = &self.trees[stripe.index()];
+        let leaf = tree.committed().find(|child| !child.contact.roles.contains(stripe));
+        if let Some(leaf) = leaf {
+            return Some(leaf.contact.peer);
+        }
+        let last =
+            tree.committed().max_by_key(|child| cx.local.rank(&child.contact.peer, stripe))?;
+        is_in_order(cx.local, newcomer, &last.contact.peer, stripe).then_some(last.contact.peer)
+    }
+
+    /// Whom a leaf may ask that found no room here: children with free slots below them, then our
+    /// parent.
+    fn room_elsewhere(
+        &mut self,
+        cx: &Context<'_>,
+        stripe: StripeId,
+        asker: &PeerId,
+    ) -> Vec<Contact> {
+        let mut candidates: Vec<Contact> = Vec::new();
+        while candidates.len() < 2 {
+            let mut visited: Vec<PeerId> = candidates.iter().map(|contact| contact.peer).collect();
+            visited.push(*asker);
+            match self.claim_slot_below(stripe, &visited) {
+                Some(child) => candidates.push(child),
+                None => break,
+            }
+        }
+        if candidates.is_empty() && !cx.local.is_source {
+            candidates = self.way_up(cx, stripe);
+        }
+        candidates
+    }
+
+    /// Our own parent and grandparent: who may take our children when we cannot.
+    pub(super) fn way_up(&self, cx: &Context<'_>, stripe: StripeId) -> Vec<Contact> {
+        let parent = self.trees[stripe.index()].parent.as_ref();
+        let grandparent = parent.and_then(|parent| parent.standing.grandparent.clone());
+        let mut up: Vec<Contact> =
+            parent.map(|parent| parent.contact.clone()).into_iter().collect();
+        up.extend(grandparent);
+        if up.is_empty() {
+            up.extend(cx.view.source().cloned());
+        }
+        up.truncate(MAX_CANDIDATES);
+        up
+    }
+
+    /// Our capacity changed: children beyond it are handed over, leaves first; a peer with none
+    /// gives up its roles, one that has some again takes its first.
+    pub(super) fn adjust_to_capacity(&mut self, cx: &mut Context<'_>) {
+        for tree in &mut self.trees {
+            tree.reserved.clear();
+        }
+        let mut excess = self.used().saturating_sub(cx.local.capacity);
+        for stripe in cx.local.stripes.iter() {
+            if excess == 0 {
+                break;
+            }
+            let up = self.way_up(cx, stripe);
+            let tree = self.tree(stripe);
+            let mut peers: Vec<(bool, PeerId)> = tree
+                .committed()
+                .map(|child| (child.contact.roles.contains(stripe), child.contact.peer))
+                .collect();
+            peers.sort_unstable();
+            for (_, peer) in peers {
+                if excess == 0 {
+                    break;
+                }
+                tree.hand_over(cx, peer, Reason::Full, up.clone());
+                excess -= 1;
+            }
+        }
+        if cx.local.is_source {
+            return;
+        }
+        if cx.local.capacity == 0 {
+            self.set_roles(cx, banyan_wire::Roles::NONE);
+        } else if cx.local.roles.is_empty() {
+            let first = cx.local.first_role();
+            self.adopt(cx, first);
+        }
+    }
+}

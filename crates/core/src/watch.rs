@@ -1,0 +1,180 @@
+//! The failure detector: a stripe that falls silent while others flow.
+//!
+//! ```text
+//!          a newer generation is `stall_after` old and the stripe lacks it
+//!   Fine ─────────────────────────────────────────────▶ Probing ──▶ no answer in time: Dead
+//!    ▲                                                    │
+//!    │                          the parent has the stripe ├────────▶ Forgotten: attach again
+//!    └──────── chunks of the stripe, or a new parent ─────┤
+//!                          the parent lacks it as well    └────────▶ patience, then Starved
+//! ```
+//!
+//! The data is the clock: its own silence tells within a second what heartbeats would tell in many.
+//! A parent that lacks the stripe itself is waited for, because the peers below a lost one all
+//! fall silent together and only the topmost need repair (CoopNet's rule; other-systems.md §3.1).
+//!
+//! Decides when a parent has failed. What follows is left to the overlay policy.
+
+use std::time::Duration;
+
+use banyan_wire::{GenerationId, PeerId, StripeId};
+
+use crate::store::Store;
+use crate::{Config, Instant};
+
+/// What is the matter with a parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// It does not answer.
+    Dead,
+    /// It answers, has the stripe, and sends us nothing.
+    Forgotten,
+    /// It answers and lacks the stripe itself, for longer than our patience.
+    Starved,
+}
+
+/// What to do about a stripe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Send the parent a probe.
+    Probe {
+        /// The stripe.
+        stripe: StripeId,
+        /// Its parent.
+        parent: PeerId,
+    },
+    /// Tell the policy.
+    Report {
+        /// The stripe.
+        stripe: StripeId,
+        /// Its parent.
+        parent: PeerId,
+        /// What is the matter.
+        silence: Silence,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum State {
+    #[default]
+    Fine,
+    Probing {
+        parent: PeerId,
+        give_up_at: Instant,
+        since: Instant,
+    },
+    /// The parent answered that it lacks the stripe; ask again until patience ends.
+    Waiting {
+        parent: PeerId,
+        probe_at: Instant,
+        since: Instant,
+    },
+}
+
+/// Watches the stripes of one peer.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    states: Vec<State>,
+    next_check: Instant,
+}
+
+impl Watch {
+    pub(crate) fn new(stripes: usize) -> Self {
+        Self { states: vec![State::Fine; stripes], next_check: Instant::ZERO }
+    }
+
+    /// When [`check`](Self::check) is due.
+    pub(crate) fn poll_timeout(&self) -> Instant {
+        self.next_check
+    }
+
+    /// Looks at every stripe. `parent_of` gives a stripe's parent and since when it has been.
+    pub(crate) fn check(
+        &mut self,
+        now: Instant,
+        store: &Store,
+        config: &Config,
+        parent_of: impl Fn(StripeId) -> Option<(PeerId, Instant)>,
+    ) -> Vec<Step> {
+        // A quarter of the shortest wait: detection is late by at most that.
+        let interval = config.stall_after.min(config.probe_timeout) / 4;
+        self.next_check = now + interval.max(Duration::from_millis(10));
+        let front = front(now, store, config.stall_after);
+        let mut steps = Vec::new();
+        for stripe in store.stripes().iter() {
+            let state = &mut self.states[stripe.index()];
+            let Some((parent, since)) = parent_of(stripe) else {
+                *state = State::Fine;
+                continue;
+            };
+            let lags =
+                front.is_some_and(|front| store.head(stripe).is_none_or(|head| head < front));
+            // With one stripe there is no other to compare with: plain silence has to do.
+            let newest = store.newest().and_then(|newest| store.get(newest));
+            let is_silent = store.stripes().len() == 1
+                && newest.is_none_or(|g| now > g.first_arrival + config.stall_after * 3);
+            let is_settled = now > since + config.stall_after;
+            if !((lags || is_silent) && is_settled) {
+                *state = State::Fine;
+                continue;
+            }
+            match *state {
+                State::Probing { parent: probed, give_up_at, .. } if probed == parent => {
+                    if now >= give_up_at {
+                        *state = State::Fine;
+                        steps.push(Step::Report { stripe, parent, silence: Silence::Dead });
+                    }
+                }
+                State::Waiting { parent: asked, probe_at, since } if asked == parent => {
+                    if now >= since + config.orphan_patience && lags {
+                        *state = State::Fine;
+                        steps.push(Step::Report { stripe, parent, silence: Silence::Starved });
+                    } else if now >= probe_at {
+                        let give_up_at = now + config.probe_timeout;
+                        *state = State::Probing { parent, give_up_at, since };
+                        steps.push(Step::Probe { stripe, parent });
+                    }
+                }
+                State::Fine | State::Probing { .. } | State::Waiting { .. } => {
+                    let give_up_at = now + config.probe_timeout;
+                    *state = State::Probing { parent, give_up_at, since: now };
+                    steps.push(Step::Probe { stripe, parent });
+                }
+            }
+        }
+        steps
+    }
+
+    /// A parent answered a probe.
+    pub(crate) fn on_reply(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        stripe: StripeId,
+        is_orphan: bool,
+        head: GenerationId,
+        store: &Store,
+        config: &Config,
+    ) -> Option<Step> {
+        let state = self.states.get_mut(stripe.index())?;
+        let State::Probing { parent, since, .. } = *state else { return None };
+        if parent != from {
+            return None;
+        }
+        if !is_orphan && store.head(stripe).is_none_or(|ours| ours < head) {
+            *state = State::Fine;
+            return Some(Step::Report { stripe, parent, silence: Silence::Forgotten });
+        }
+        *state = State::Waiting { parent, probe_at: now + config.probe_timeout, since };
+        None
+    }
+}
+
+/// The newest generation that has been arriving for `stall_after`.
+fn front(now: Instant, store: &Store, stall_after: Duration) -> Option<GenerationId> {
+    store
+        .iter()
+        .rev()
+        .find(|(_, stored)| stored.first_arrival + stall_after <= now)
+        .map(|(generation, _)| generation)
+}

@@ -1,0 +1,46 @@
+//! Containers and codecs: the only crate of Banyan that knows any.
+//!
+//! ```text
+//!  live bytes ─▶ Demuxer ──┐                                         ┌─▶ TsMuxer ─▶ Pacer ─▶ player
+//!                          ├─▶ access units ─▶ GenerationBuilder     │
+//!  file ──────▶ Mp4Reader ─┘                        │          merge_layers
+//!                                              split_layers          ▲
+//!                                                   └── layers ── … ─┘
+//! ```
+//!
+//! A source cuts its input into [`AccessUnit`]s, groups them into [`Generation`]s and hands the layers
+//! of each on as bytes; a viewer makes access units of the layers that arrived and a transport stream
+//! of those. Container packets never travel.
+//!
+//! Everything here is bytes in, values out: no task, no socket, no clock. Everything that comes from
+//! outside is hostile: no input panics, every buffer has a limit, and an input that cannot be carried
+//! gives one error that says what it is and what to do. Redundancy, the network and HTTP are left to
+//! other crates.
+
+mod aac;
+mod access_unit;
+mod audio;
+mod demuxer;
+mod error;
+mod es;
+mod generation;
+mod h264;
+mod mp4;
+mod probe;
+mod ts;
+
+pub use access_unit::{AccessUnit, Priority};
+pub use demuxer::Demuxer;
+pub use error::{DemuxError, Mp4Error, PacerFull, PayloadError};
+pub use es::MAX_ACCESS_UNIT;
+pub use generation::layers::{Layering, merge_layers, split_layers};
+pub use generation::payload;
+pub use generation::{
+    DEFAULT_MAX_DURATION, Generation, GenerationBuilder, MAX_GENERATION_BYTES, MAX_GENERATION_UNITS,
+};
+pub use mp4::Mp4Reader;
+pub use probe::{Container, Hint, SNIFF_LEN, sniff};
+pub use ts::PACKET_LEN;
+pub use ts::demux::{DemuxStats, Event, TsDemuxer};
+pub use ts::mux::{DELAY, TsMuxer};
+pub use ts::pacer::Pacer;

@@ -1,0 +1,497 @@
+//! Transport stream → tracks and access units.
+//!
+//! Decides which programme and which of its streams are carried, when enough is known of them to
+//! announce them, and what is said about the rest. Finding packets is left to [`super::packets`],
+//! cutting units to [`crate::es`], time to [`super::timeline`].
+//!
+//! ```text
+//!  bytes ─▶ packets ─▶ PAT, PMT ─▶ the first programme with video
+//!              └─────▶ streams ──▶ framers ──▶ timeline ──▶ held until announced ─▶ events
+//! ```
+
+use std::collections::{BTreeSet, VecDeque};
+
+use banyan_wire::{Codec, MAX_TRACKS, MediaTime, Track, TrackId};
+use mpeg2ts_reader::packet::Packet;
+
+use super::PACKET_LEN;
+use super::packets::{PROBE_LIMIT, Packetizer};
+use super::psi::{self, Content, SectionBuffer, StreamEntry, TABLE_PAT, TABLE_PMT};
+use super::stream::Stream;
+use super::timeline::Timeline;
+use crate::access_unit::AccessUnit;
+use crate::error::DemuxError;
+use crate::es::Framed;
+
+/// Bytes of units held back until the tracks are announced; past it, the oldest are dropped.
+const MAX_HELD: usize = 8 << 20;
+
+/// Streams reported as skipped; further ones are skipped silently.
+const MAX_SKIPPED: usize = 64;
+
+/// Bytes of input within which an announced H.264 stream must show its parameter sets: a minute at
+/// 8 Mbit/s.
+const PARAMETER_SETS_LIMIT: usize = 64 << 20;
+
+/// How long the picture waits for streams of sound that show nothing, in ticks.
+const HOLD_TIME: i64 = MediaTime::HZ;
+
+/// What a demuxer found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The programme's tracks, in the order of their ids: before the first unit, and whenever they
+    /// change. At most [`MAX_TRACKS`].
+    Tracks(Vec<Track>),
+    /// The next unit, in the order of the input. Within a track, `dts` grows.
+    AccessUnit(AccessUnit),
+    /// A stream of the programme that is not carried; said once per stream.
+    Skipped {
+        /// Its stream type in the PMT.
+        stream_type: u8,
+        /// Its packets' PID.
+        pid: u16,
+        /// What it is, or why it is not carried.
+        reason: &'static str,
+    },
+    /// The input's clock jumped, as when an encoder restarts or a file begins again. Media time goes
+    /// on as if it had not.
+    Discontinuity,
+}
+
+/// Damage seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DemuxStats {
+    /// Times that packets of a carried stream were missing.
+    pub gaps: u64,
+    /// Access units dropped because part of them was missing or senseless.
+    pub dropped_units: u64,
+}
+
+/// Reads a transport stream.
+///
+/// Push bytes of any length, then drain the events; the queue of events is as long as what was
+/// pushed and not drained.
+///
+/// ```
+/// # fn main() -> Result<(), banyan_media::DemuxError> {
+/// let mut demuxer = banyan_media::TsDemuxer::new();
+/// # let input: [&[u8]; 0] = [];
+/// for bytes in input {
+///     demuxer.push(bytes)?;
+///     while let Some(event) = demuxer.poll() {
+///         println!("{event:?}");
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct TsDemuxer {
+    packets: Packetizer,
+    pat: SectionBuffer,
+    programmes: Vec<Programme>,
+    /// The PMT's PID of the chosen programme.
+    chosen: Option<u16>,
+    streams: Vec<Stream>,
+    timeline: Timeline,
+    /// Bytes of packets since the last programme was chosen, or since the start.
+    probed: usize,
+    /// Events before the first announcement.
+    held: VecDeque<Event>,
+    held_bytes: usize,
+    held_from: Option<MediaTime>,
+    announced: Vec<Track>,
+    is_announced: bool,
+    events: VecDeque<Event>,
+    skipped: BTreeSet<(u16, u8)>,
+    /// Damage of streams that are gone.
+    past: DemuxStats,
+    failure: Option<DemuxError>,
+}
+
+/// One entry of the PAT.
+#[derive(Debug)]
+struct Programme {
+    pmt_pid: u16,
+    sections: SectionBuffer,
+    streams: Option<Vec<StreamEntry>>,
+}
+
+impl TsDemuxer {
+    /// Creates a demuxer that has seen nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the next bytes of the stream; they may start and end anywhere.
+    ///
+    /// # Errors
+    ///
+    /// If the input turns out not to be a stream that can be carried. There is no going on from it:
+    /// every later call gives the same error.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), DemuxError> {
+        // In parts, so that the copy made to find packets stays short.
+        for part in bytes.chunks(64 << 10) {
+            self.check()?;
+            self.packets.push(part);
+            let result = self.take_packets();
+            self.note(result)?;
+        }
+        self.check()
+    }
+
+    /// Says that the stream ends here, which completes the last access unit.
+    ///
+    /// # Errors
+    ///
+    /// If the whole input was not a stream that can be carried.
+    pub fn finish(&mut self) -> Result<(), DemuxError> {
+        self.check()?;
+        self.packets.finish();
+        let mut result = self.take_packets();
+        if result.is_ok() {
+            for index in 0..self.streams.len() {
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.flush();
+                }
+                self.drain_stream(index);
+            }
+            self.announce(true);
+            result = self.verdict();
+        }
+        self.note(result)
+    }
+
+    /// The next event; drain after every [`push`](Self::push) and [`finish`](Self::finish).
+    #[must_use]
+    pub fn poll(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// How much of the input was damaged.
+    #[must_use]
+    pub fn stats(&self) -> DemuxStats {
+        self.streams.iter().fold(self.past, |sum, stream| DemuxStats {
+            gaps: sum.gaps + stream.gaps(),
+            dropped_units: sum.dropped_units + stream.dropped(),
+        })
+    }
+
+    fn check(&self) -> Result<(), DemuxError> {
+        self.failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn note(&mut self, result: Result<(), DemuxError>) -> Result<(), DemuxError> {
+        if let Err(error) = &result {
+            self.failure = Some(error.clone());
+        }
+        result
+    }
+
+    /// What is wrong if the stream ends here.
+    fn verdict(&self) -> Result<(), DemuxError> {
+        if self.is_announced {
+            return Ok(());
+        }
+        if !self.packets.was_locked() {
+            return Err(DemuxError::NotTransportStream { looks_like: self.packets.looks_like() });
+        }
+        if self.chosen.is_some() {
+            return Err(DemuxError::NoParameterSets);
+        }
+        if self.programmes.iter().all(|programme| programme.streams.is_none()) {
+            return Err(DemuxError::NoProgramme);
+        }
+        Err(self.no_video())
+    }
+
+    /// The error for programmes without video that is carried.
+    fn no_video(&self) -> DemuxError {
+        let mut entries = self.programmes.iter().flat_map(|programme| &programme.streams).flatten();
+        let codec = entries.find_map(|entry| match entry.content {
+            Content::Video(codec) => Some(codec),
+            Content::Carried(_) | Content::Other(_) => None,
+        });
+        codec.map_or(DemuxError::NoVideo, |codec| DemuxError::UnsupportedVideo { codec })
+    }
+
+    fn take_packets(&mut self) -> Result<(), DemuxError> {
+        loop {
+            // A copy of 188 bytes frees the borrow; it costs next to nothing.
+            let Some(packet) = self.packets.next()?.copied() else { return Ok(()) };
+            self.on_packet(&packet)?;
+        }
+    }
+
+    fn on_packet(&mut self, bytes: &[u8; PACKET_LEN]) -> Result<(), DemuxError> {
+        let packet = Packet::new(bytes);
+        if !self.is_announced {
+            self.probed += PACKET_LEN;
+            self.check_limits()?;
+        }
+        // A packet known to be damaged is a missing one: its PID may be wrong, too.
+        if packet.transport_error_indicator() {
+            return Ok(());
+        }
+        let pid = u16::from(packet.pid());
+        if let Some(index) = self.streams.iter().position(|stream| stream.entry.pid == pid) {
+            self.on_stream_packet(index, bytes);
+        } else if pid == 0 {
+            self.on_pat_packet(&packet)?;
+        } else if let Some(index) = self.programmes.iter().position(|known| known.pmt_pid == pid) {
+            self.on_pmt_packet(index, &packet)?;
+        }
+        Ok(())
+    }
+
+    fn check_limits(&mut self) -> Result<(), DemuxError> {
+        if self.chosen.is_some() {
+            if self.probed > PROBE_LIMIT {
+                self.announce(true);
+            }
+            if !self.is_announced && self.probed > PARAMETER_SETS_LIMIT {
+                return Err(DemuxError::NoParameterSets);
+            }
+        } else if self.probed > PROBE_LIMIT {
+            return self.verdict();
+        }
+        Ok(())
+    }
+
+    fn on_pat_packet(&mut self, packet: &Packet<'_>) -> Result<(), DemuxError> {
+        let Some(payload) = packet.payload() else { return Ok(()) };
+        let mut listed = None;
+        self.pat.push(payload, packet.payload_unit_start_indicator(), |section| {
+            if section.table == TABLE_PAT {
+                listed = Some(psi::read_pat(section.body));
+            }
+        });
+        let Some(listed) = listed else { return Ok(()) };
+        // Keep what is known of programmes that stay.
+        let mut known = std::mem::take(&mut self.programmes);
+        for (_, pmt_pid) in listed {
+            if self.programmes.iter().any(|programme| programme.pmt_pid == pmt_pid) {
+                continue;
+            }
+            let same = known.iter().position(|programme| programme.pmt_pid == pmt_pid);
+            self.programmes.push(same.map_or_else(
+                || Programme { pmt_pid, sections: SectionBuffer::default(), streams: None },
+                |at| known.swap_remove(at),
+            ));
+        }
+        // A chosen programme that is gone plays on until there is another one.
+        let is_gone = |chosen: u16| self.programmes.iter().all(|other| other.pmt_pid != chosen);
+        if self.chosen.is_some_and(is_gone) {
+            self.chosen = None;
+            self.choose()?;
+        }
+        Ok(())
+    }
+
+    fn on_pmt_packet(&mut self, index: usize, packet: &Packet<'_>) -> Result<(), DemuxError> {
+        let (Some(payload), Some(programme)) = (packet.payload(), self.programmes.get_mut(index))
+        else {
+            return Ok(());
+        };
+        let mut listed = None;
+        programme.sections.push(payload, packet.payload_unit_start_indicator(), |section| {
+            if section.table == TABLE_PMT {
+                listed = Some(psi::read_pmt(section.body));
+            }
+        });
+        if listed.is_none() || listed == programme.streams {
+            return Ok(());
+        }
+        let pmt_pid = programme.pmt_pid;
+        programme.streams = listed;
+        if self.chosen == Some(pmt_pid) {
+            self.rebuild_streams(pmt_pid);
+        } else if self.chosen.is_none() {
+            self.choose()?;
+        }
+        Ok(())
+    }
+
+    /// Chooses the first programme with video that is carried, if one is known.
+    fn choose(&mut self) -> Result<(), DemuxError> {
+        let is_video = |entry: &StreamEntry| entry.content == Content::Carried(Codec::H264);
+        let found = self.programmes.iter().find(|programme| {
+            programme.streams.as_ref().is_some_and(|streams| streams.iter().any(is_video))
+        });
+        if let Some(programme) = found {
+            let pmt_pid = programme.pmt_pid;
+            self.chosen = Some(pmt_pid);
+            self.probed = 0;
+            self.rebuild_streams(pmt_pid);
+            return Ok(());
+        }
+        // Once announced, a programme may come back: wait.
+        let is_known = |programme: &Programme| programme.streams.is_some();
+        if !self.is_announced && self.programmes.iter().all(is_known) {
+            return Err(self.no_video());
+        }
+        Ok(())
+    }
+
+    /// Follows a programme's new list of streams. Streams that stay keep their state and id.
+    fn rebuild_streams(&mut self, pmt_pid: u16) {
+        let programme = self.programmes.iter().find(|programme| programme.pmt_pid == pmt_pid);
+        let listed = programme.and_then(|programme| programme.streams.clone()).unwrap_or_default();
+        for index in 0..self.streams.len() {
+            let is_gone = self.streams.get(index).is_some_and(|old| !listed.contains(&old.entry));
+            if is_gone {
+                if let Some(stream) = self.streams.get_mut(index) {
+                    stream.flush();
+                }
+                self.drain_stream(index);
+            }
+        }
+        let past = self.stats();
+        self.streams.retain(|stream| listed.contains(&stream.entry));
+        for entry in listed {
+            let codec = match entry.content {
+                Content::Carried(codec) => codec,
+                Content::Video(reason) | Content::Other(reason) => {
+                    self.skip(&entry, reason);
+                    continue;
+                }
+            };
+            if self.streams.iter().any(|stream| stream.entry.pid == entry.pid) {
+                continue;
+            }
+            match self.free_id() {
+                Some(id) => self.streams.push(Stream::new(id, codec, entry)),
+                None => self.skip(&entry, "more tracks than are carried"),
+            }
+        }
+        let left = self.streams.iter().fold((0, 0), |(gaps, dropped), stream| {
+            (gaps + stream.gaps(), dropped + stream.dropped())
+        });
+        self.past = DemuxStats {
+            gaps: past.gaps.saturating_sub(left.0),
+            dropped_units: past.dropped_units.saturating_sub(left.1),
+        };
+        if self.is_announced {
+            self.announce_changes();
+        }
+    }
+
+    /// The lowest id no stream has.
+    fn free_id(&self) -> Option<TrackId> {
+        (0u8..)
+            .take(MAX_TRACKS)
+            .map(TrackId)
+            .find(|id| self.streams.iter().all(|stream| stream.id != *id))
+    }
+
+    fn skip(&mut self, entry: &StreamEntry, reason: &'static str) {
+        let is_known = self.skipped.contains(&(entry.pid, entry.stream_type));
+        if is_known || self.skipped.len() >= MAX_SKIPPED {
+            return;
+        }
+        self.skipped.insert((entry.pid, entry.stream_type));
+        let event = Event::Skipped { stream_type: entry.stream_type, pid: entry.pid, reason };
+        self.events.push_back(event);
+    }
+
+    fn on_stream_packet(&mut self, index: usize, bytes: &[u8; PACKET_LEN]) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        if Packet::new(bytes).transport_scrambling_control().is_scrambled() {
+            let entry = stream.entry.clone();
+            self.skip(&entry, "scrambled");
+            return;
+        }
+        stream.on_packet(bytes);
+        self.drain_stream(index);
+    }
+
+    /// Puts what a stream has completed in its place.
+    fn drain_stream(&mut self, index: usize) {
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let is_changed = stream.refresh_track();
+        if is_changed && self.is_announced {
+            self.announce_changes();
+        }
+        while let Some(stream) = self.streams.get_mut(index)
+            && let Some(framed) = stream.poll()
+        {
+            let Framed { stamp, random_access, priority, data } = framed;
+            // Before its parameters are known, nothing of a stream can be decoded.
+            if stream.track.is_none() {
+                continue;
+            }
+            let Some(placed) = self.timeline.place(&mut stream.clock, stamp) else { continue };
+            let unit = AccessUnit {
+                track: stream.id,
+                pts: placed.pts,
+                dts: placed.dts,
+                random_access,
+                priority,
+                data,
+            };
+            if placed.jumped {
+                self.emit(Event::Discontinuity);
+            }
+            self.emit(Event::AccessUnit(unit));
+        }
+        if !self.is_announced {
+            self.announce(false);
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.is_announced {
+            self.events.push_back(event);
+            return;
+        }
+        if let Event::AccessUnit(unit) = &event {
+            self.held_bytes += unit.data.len();
+            self.held_from.get_or_insert(unit.dts);
+        }
+        self.held.push_back(event);
+        while self.held_bytes > MAX_HELD {
+            if let Some(Event::AccessUnit(unit)) = self.held.pop_front() {
+                self.held_bytes -= unit.data.len();
+            }
+        }
+    }
+
+    /// Announces the tracks for the first time if all are known, or if time is up and video is.
+    fn announce(&mut self, is_time_up: bool) {
+        if self.is_announced {
+            return;
+        }
+        let is_known = |stream: &Stream| stream.track.is_some();
+        let has_video = self.streams.iter().any(|stream| stream.is_video() && is_known(stream));
+        if !has_video {
+            return;
+        }
+        let last = self.held.iter().rev().find_map(|event| match event {
+            Event::AccessUnit(unit) => Some(unit.dts),
+            Event::Tracks(_) | Event::Skipped { .. } | Event::Discontinuity => None,
+        });
+        let is_late = match (self.held_from, last) {
+            (Some(first), Some(last)) => last - first > HOLD_TIME,
+            _ => false,
+        };
+        if is_time_up || is_late || self.streams.iter().all(is_known) {
+            self.is_announced = true;
+            self.announce_changes();
+            self.events.append(&mut self.held);
+            self.held_bytes = 0;
+        }
+    }
+
+    fn announce_changes(&mut self) {
+        let mut tracks: Vec<Track> =
+            self.streams.iter().filter_map(|stream| stream.track.clone()).collect();
+        tracks.sort_by_key(|track| track.id);
+        // Without a picture, keep what was said until there is one again.
+        if tracks != self.announced && tracks.iter().any(|track| track.codec.is_video()) {
+            self.announced.clone_from(&tracks);
+            self.events.push_back(Event::Tracks(tracks));
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! What peers of a broadcast say to each other, as domain types.
+//!
+//! Decides the vocabulary. The bytes are [`frame`](crate::frame)'s; when to say what, and what to
+//! do on hearing it, is left to `banyan-core`.
+
+use bytes::Bytes;
+
+use crate::{
+    BroadcastId, ChunkId, DescriptionHeader, GenerationId, PeerId, Roles, SignedManifest, StripeId,
+};
+
+/// Most addresses of one contact.
+pub const MAX_ADDRESSES: usize = 4;
+/// Longest address (binary multiaddr), in bytes.
+pub const MAX_ADDRESS: usize = 160;
+/// Most contacts in one message: three for each of 16 digits.
+pub const MAX_CONTACTS: usize = 48;
+/// Most hops a JOIN may take before it is given up. Depth 4 serves 40,000 peers at fan-out 16, and
+/// a JOIN goes at most once up and once down.
+pub const MAX_HOPS: usize = 24;
+/// Most ancestors listed in a standing.
+pub const MAX_ANCESTORS: usize = 64;
+/// Most candidates of a redirect.
+pub const MAX_CANDIDATES: usize = 8;
+/// Most idle peers named in a report.
+pub const MAX_IDLE: usize = 4;
+
+/// How to reach a peer, and what it offers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Who.
+    pub peer: PeerId,
+    /// Its primary stripes. Empty for the source, which is the root of every tree.
+    pub roles: Roles,
+    /// Chunk streams of one stripe it can upload, over all stripes.
+    pub capacity: u32,
+    /// Where it listens, as binary multiaddrs; may be empty for a peer that cannot be dialled.
+    pub addresses: Vec<Bytes>,
+    /// Whether it is the source.
+    pub is_source: bool,
+}
+
+/// Where a new parent starts to push a stripe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At the newest generation that begins with a random access picture.
+    Live,
+    /// At this chunk: everything before it is already here.
+    At(GenerationId, u16),
+}
+
+/// What a parent tells about its own place in a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Hops from the source to the parent: 0 where the parent is the source.
+    pub depth: u32,
+    /// The parent's own parent, to turn to when the parent is lost.
+    pub grandparent: Option<Contact>,
+    /// Peers in the broadcast as the source knows it. Exact up to 2 K; above, a power of two at or
+    /// below it, so that large audiences do not make it change all the time.
+    pub population: u32,
+    /// The parent's ancestors, nearest first, in overlays that guard against loops by paths.
+    pub ancestors: Vec<PeerId>,
+    /// Whether the parent itself waits for a parent.
+    pub is_orphan: bool,
+    /// Free slots in the whole tree as the source counts them, rounded down to four significant bits.
+    pub spare: u32,
+}
+
+/// Why a request was not granted, or an edge was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No slot is free; the candidates may have one.
+    Full,
+    /// Nobody in the tree has a free slot.
+    Exhausted,
+    /// The edge would close a loop or break the order.
+    Loop,
+    /// No way to the tree is known.
+    NoRoute,
+    /// A newcomer takes the place.
+    Replaced,
+    /// The sender leaves the broadcast.
+    Leaving,
+    /// The sender is no longer interior in this tree.
+    RoleChange,
+    /// The sender has no parent in this tree.
+    Orphan,
+    /// The child does not take what it is sent.
+    TooSlow,
+}
+
+/// A parting word before a connection is closed, or in place of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GoodbyeReason {
+    /// The sender is not a peer of this broadcast.
+    NotAMember,
+    /// The sender leaves it.
+    Leaving,
+    /// The receiver broke the protocol.
+    Violation,
+    /// The sender has as many peers as it bears.
+    Full,
+}
+
+/// A JOIN on its way towards a stripe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Join {
+    /// The tree to join.
+    pub stripe: StripeId,
+    /// The joiner's name for this attempt.
+    pub nonce: u32,
+    /// Who wants to join. It is native if the stripe is among its roles.
+    pub joiner: Contact,
+    /// Whether the joiner could take the stripe as a primary one.
+    pub is_idle: bool,
+    /// Whether the message is on its way down, to a node said to have room.
+    pub is_descending: bool,
+    /// Who handed it on, the joiner first. At most [`MAX_HOPS`].
+    pub path: Vec<PeerId>,
+    /// The parent that the joiner lost and takes for dead.
+    pub lost: Option<PeerId>,
+}
+
+/// A child's account of its subtree, itself included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The tree.
+    pub stripe: StripeId,
+    /// Slots that are free for leaves.
+    pub free_slots: u32,
+    /// Hops below the child to the nearest of them.
+    pub free_depth: u32,
+    /// Peers.
+    pub members: u32,
+    /// Some peers that could take this stripe as a primary one. At most [`MAX_IDLE`].
+    pub idle: Vec<PeerId>,
+}
+
+/// A message between two peers of a broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// First on a connection, and again when the sender's contact changes.
+    Hello {
+        /// The whole id behind the envelope's tag.
+        broadcast: BroadcastId,
+        /// The sender.
+        contact: Contact,
+        /// The manifest version the sender holds; 0 for none.
+        manifest_sequence: u64,
+        /// Whether it answers a hello.
+        is_reply: bool,
+    },
+    /// Last on a connection.
+    Goodbye {
+        /// Why.
+        reason: GoodbyeReason,
+    },
+    /// A version of the manifest.
+    Manifest(SignedManifest),
+    /// Asks for contacts.
+    FindContacts {
+        /// The stripes for which contacts are wanted that have them as a primary one.
+        digits: Roles,
+    },
+    /// Answers [`FindContacts`](Self::FindContacts).
+    Contacts {
+        /// At most [`MAX_CONTACTS`].
+        contacts: Vec<Contact>,
+    },
+    /// Towards a stripe's tree, from hop to hop.
+    Join(Join),
+    /// Back the way a JOIN came: a parent was found and keeps a place.
+    JoinFound {
+        /// The tree.
+        stripe: StripeId,
+        /// The joiner's name for the attempt.
+        nonce: u32,
+        /// Whom to attach to.
+        parent: Contact,
+        /// The way back that is left to go, next hop last.
+        path: Vec<PeerId>,
+    },
+    /// Back the way a JOIN came: no parent was found.
+    JoinFailed {
+        /// The tree.
+        stripe: StripeId,
+        /// The joiner's name for the attempt.
+        nonce: u32,
+        /// Why.
+        reason: Reason,
+        /// The way back that is left to go, next hop last.
+        path: Vec<PeerId>,
+    },
+    /// Asks the receiver to become the sender's parent.
+    Attach {
+        /// The tree.
+        stripe: StripeId,
+        /// The sender.
+        child: Contact,
+        /// Whether the sender could take the stripe as a primary one.
+        is_idle: bool,
+        /// From where it wants the stripe.
+        start: Start,
+        /// The parent that the sender lost and takes for dead.
+        lost: Option<PeerId>,
+    },
+    /// Grants an [`Attach`](Self::Attach); chunks follow.
+    Accept {
+        /// The tree.
+        stripe: StripeId,
+        /// The parent's place in it.
+        standing: Standing,
+    },
+    /// Refuses an [`Attach`](Self::Attach), or tells a child that it is one no more.
+    Redirect {
+        /// The tree.
+        stripe: StripeId,
+        /// Why.
+        reason: Reason,
+        /// Whom to ask instead, best first. At most [`MAX_CANDIDATES`].
+        candidates: Vec<Contact>,
+    },
+    /// The sender is the receiver's child no more.
+    Detach {
+        /// The tree.
+        stripe: StripeId,
+    },
+    /// From child to parent, when it changes.
+    Report(Report),
+    /// From parent to children, when it changes.
+    Status {
+        /// The tree.
+        stripe: StripeId,
+        /// The parent's place in it.
+        standing: Standing,
+    },
+    /// From the source down a tree: a peer is asked to take the stripe as a primary one.
+    Adopt {
+        /// The tree.
+        stripe: StripeId,
+        /// Who is asked.
+        peer: PeerId,
+    },
+    /// From child to a parent that has fallen silent, or from parent to a child said to be dead.
+    Probe {
+        /// The tree.
+        stripe: StripeId,
+    },
+    /// Answers a [`Probe`](Self::Probe).
+    ProbeReply {
+        /// The tree.
+        stripe: StripeId,
+        /// Whether the parent waits for a parent itself.
+        is_orphan: bool,
+        /// The newest generation of which it holds chunks of the stripe.
+        head: GenerationId,
+    },
+    /// The head of a description; its chunks follow.
+    Header(DescriptionHeader),
+    /// A chunk.
+    Chunk {
+        /// Its name.
+        id: ChunkId,
+        /// Its bytes: 1 … [`MAX_CHUNK_LENGTH`](crate::MAX_CHUNK_LENGTH).
+        payload: Bytes,
+    },
+}
+
+impl Message {
+    /// Whether the message travels on the data substream.
+    #[must_use]
+    pub const fn is_data(&self) -> bool {
+        matches!(self, Self::Header(_) | Self::Chunk { .. })
+    }
+
+    /// Short name, as in logs and metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Hello { .. } => "hello",
+            Self::Goodbye { .. } => "goodbye",
+            Self::Manifest(_) => "manifest",
+            Self::FindContacts { .. } => "find_contacts",
+            Self::Contacts { .. } => "contacts",
+            Self::Join(_) => "join",
+            Self::JoinFound { .. } => "join_found",
+            Self::JoinFailed { .. } => "join_failed",
+            Self::Attach { .. } => "attach",
+            Self::Accept { .. } => "accept",
+            Self::Redirect { .. } => "redirect",
+            Self::Detach { .. } => "detach",
+            Self::Report(_) => "report",
+            Self::Status { .. } => "status",
+            Self::Adopt { .. } => "adopt",
+            Self::Probe { .. } => "probe",
+            Self::ProbeReply { .. } => "probe_reply",
+            Self::Header(_) => "header",
+            Self::Chunk { .. } => "chunk",
+        }
+    }
+}

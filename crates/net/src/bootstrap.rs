@@ -112,19 +112,26 @@ impl Bootstrap {
         .collect()
     }
 
-    pub(crate) fn on_connected(&mut self, peer: &PeerId) {
-        if let Some(entry) = self.peers.get_mut(peer) {
-            entry.state = State::Connected;
-            self.backoff = Backoff::default();
-            self.due = None;
-            self.is_reported = false;
-        }
+    /// Whether `peer` is one of them.
+    pub(crate) fn contains(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
     }
 
-    pub(crate) fn on_disconnected(&mut self, peer: &PeerId) {
-        if let Some(entry) = self.peers.get_mut(peer) {
-            entry.state = State::Idle;
-        }
+    /// Takes note of a connection; returns whether it is with one of them.
+    pub(crate) fn on_connected(&mut self, peer: &PeerId) -> bool {
+        let Some(entry) = self.peers.get_mut(peer) else { return false };
+        entry.state = State::Connected;
+        self.backoff = Backoff::default();
+        self.due = None;
+        self.is_reported = false;
+        true
+    }
+
+    /// Takes note of the end of one; returns whether it was with one of them.
+    pub(crate) fn on_disconnected(&mut self, peer: &PeerId) -> bool {
+        let Some(entry) = self.peers.get_mut(peer) else { return false };
+        entry.state = State::Idle;
+        true
     }
 
     /// Takes note of a failed dial; says so the first time that none is left.

@@ -211,6 +211,9 @@ impl Directory {
 
     fn add(&mut self, kad: &mut Kademlia, id: QueryId, query: Query) {
         if self.queries.len() >= MAX_QUERIES {
+            self.queries.retain(|(id, _)| kad.query(id).is_some());
+        }
+        if self.queries.len() >= MAX_QUERIES {
             if let Some(mut query) = kad.query_mut(&id) {
                 query.finish();
             }
@@ -368,3 +371,6 @@ fn without_peer(address: &Multiaddr) -> Option<Multiaddr> {
     }
     address::is_dialable(&address).then_some(address)
 }
+
+#[cfg(test)]
+mod tests;

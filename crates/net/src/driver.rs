@@ -403,6 +403,11 @@ impl Driver {
             // Where nobody has read the last sixteen of these, one more says nothing new.
             drop(self.events.try_send(event));
         }
+        self.give_up_or_retry(peer);
+    }
+
+    /// A dial has failed, or a connection has gone before a machine could use it.
+    fn give_up_or_retry(&mut self, peer: PeerId) {
         for member in self.members.values_mut() {
             let Some(untried) = member.wanted.remove(&peer) else { continue };
             if !untried.is_empty() && self.host.dial(peer, untried).is_ok() {
@@ -436,12 +441,13 @@ impl Driver {
         }
         // What it said before it went is still on its way.
         self.drain_inbox(now);
-        self.host.on_disconnected(&peer);
+        self.host.on_disconnected(now, &peer);
         for member in self.members.values_mut() {
             if self.host.forget(member, peer) {
                 self.host.answers.push_back((member.tag, Input::Disconnected { peer }));
             }
         }
+        self.give_up_or_retry(peer);
     }
 }
 

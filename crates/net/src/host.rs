@@ -19,7 +19,7 @@ use crate::directory::Directory;
 use crate::link::{Counters, Lane};
 use crate::member::Member;
 use crate::swarm::GatedSwarm;
-use crate::{address, identity};
+use crate::{NodeConfig, address, identity};
 
 /// How long a peer that broke the protocol is refused.
 const REFUSE_FOR: Duration = Duration::from_secs(60);
@@ -27,6 +27,8 @@ const REFUSE_FOR: Duration = Duration::from_secs(60);
 /// What the machines share.
 pub(crate) struct Host {
     pub(crate) local: PeerId,
+    /// A node of the directory stays with those it started from, so that it stays part of it.
+    is_dht_server: bool,
     pub(crate) swarm: GatedSwarm,
     pub(crate) directory: Directory,
     pub(crate) bootstrap: Bootstrap,
@@ -90,10 +92,11 @@ impl Tally {
 }
 
 impl Host {
-    pub(crate) fn new(local: PeerId, mut swarm: GatedSwarm, clock: Clock) -> Self {
+    pub(crate) fn new(config: &NodeConfig, mut swarm: GatedSwarm, clock: Clock) -> Self {
         let counters = swarm.link().counters();
         Self {
-            local,
+            local: config.identity.peer(),
+            is_dht_server: config.is_dht_server,
             swarm,
             directory: Directory::default(),
             bootstrap: Bootstrap::default(),
@@ -156,20 +159,23 @@ impl Host {
 
     /// A connection with `peer` is up.
     pub(crate) fn on_connected(&mut self, peer: &PeerId) {
-        self.bootstrap.on_connected(peer);
+        let is_bootstrap = self.bootstrap.on_connected(peer);
         if !self.is_heard(peer) {
             // A further one, while the others are being closed.
             self.swarm.link().close(peer);
         }
-        if self.keepers.contains_key(peer) {
+        if self.keepers.contains_key(peer) || (is_bootstrap && self.is_dht_server) {
             self.swarm.link().set_kept(peer, true);
         }
     }
 
     /// The last connection with `peer` is gone.
-    pub(crate) fn on_disconnected(&mut self, peer: &PeerId) {
+    pub(crate) fn on_disconnected(&mut self, now: Instant, peer: &PeerId) {
         self.parting.remove(peer);
-        self.bootstrap.on_disconnected(peer);
+        let is_bootstrap = self.bootstrap.on_disconnected(peer);
+        if is_bootstrap && self.is_dht_server {
+            self.bootstrap.retry(now);
+        }
     }
 
     /// Closes all connections with a peer that broke the protocol, and refuses it for a while.
@@ -201,9 +207,8 @@ impl Host {
     fn connect(&mut self, member: &mut Member, contact: &Contact) {
         let peer = contact.peer;
         if self.swarm.link().is_open(&peer) && self.is_heard(&peer) {
-            if let Some(answer) = self.introduce(member, peer) {
-                self.answers.push_back((member.tag, answer));
-            }
+            self.introduce(member, peer);
+            self.answers.push_back((member.tag, Input::Connected { peer }));
             return;
         }
         if peer == self.local || !self.is_heard(&peer) {
@@ -271,7 +276,8 @@ impl Host {
         } else {
             decrement(&mut self.keepers, peer);
         }
-        let is_kept = self.keepers.contains_key(&peer);
+        let is_kept = self.keepers.contains_key(&peer)
+            || (self.is_dht_server && self.bootstrap.contains(&peer));
         self.swarm.link().set_kept(&peer, is_kept);
     }
 }

@@ -59,18 +59,7 @@ impl Identity {
     /// # Errors
     /// [`IdentityError`] names the file and what is wrong with it.
     pub fn load_or_create(path: &Path) -> Result<Self, IdentityError> {
-        let file = |error| IdentityError::File { path: path.to_owned(), error };
-        match fs::read(path) {
-            Ok(content) => read_seed(&content)
-                .map(Self::from_seed)
-                .ok_or_else(|| IdentityError::Content(path.to_owned())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let seed = random_seed();
-                write_private(path, &seed).map_err(file)?;
-                Ok(Self::from_seed(seed))
-            }
-            Err(error) => Err(file(error)),
-        }
+        load_or_create_seed(path).map(Self::from_seed)
     }
 
     /// The node's name.
@@ -96,8 +85,26 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// Reads the seed in the file at `path`, raw or as hexadecimal digits; makes a new one, readable by
+/// its owner alone, where there is no such file.
+///
+/// # Errors
+/// [`IdentityError`] names the file and what is wrong with it.
+pub fn load_or_create_seed(path: &Path) -> Result<[u8; 32], IdentityError> {
+    let file = |error| IdentityError::File { path: path.to_owned(), error };
+    match fs::read(path) {
+        Ok(content) => read_seed(&content).ok_or_else(|| IdentityError::Content(path.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let seed = random_seed();
+            write_private(path, &seed).map_err(file)?;
+            Ok(seed)
+        }
+        Err(error) => Err(file(error)),
+    }
+}
+
 /// 32 bytes of the system's randomness, by way of the one generator libp2p already brings.
-pub(crate) fn random_seed() -> [u8; 32] {
+pub fn random_seed() -> [u8; 32] {
     let keypair = Keypair::generate_ed25519().try_into_ed25519().expect("it was just made one");
     keypair.secret().as_ref().try_into().expect("a seed has 32 bytes")
 }

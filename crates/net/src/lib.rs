@@ -28,14 +28,16 @@ mod events;
 mod host;
 mod identity;
 mod link;
+mod listen;
 mod member;
 mod node;
 mod swarm;
 
-pub use identity::{Identity, IdentityError};
+pub use identity::{Identity, IdentityError, load_or_create_seed, random_seed};
 pub use libp2p::Multiaddr;
 pub use link::LinkConfig;
+pub use listen::StartError;
 pub use node::{
     JoinError, JoinRequest, Membership, Node, NodeConfig, NodeEvent, NodeHandle, NodeStats,
-    PublishError, StartError, Stopped,
+    PublishError, Stopped,
 };

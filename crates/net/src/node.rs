@@ -3,7 +3,6 @@
 //! Decides what a start needs and when it has succeeded: every listen address is bound before
 //! [`Node::start`] returns. Everything after that is the driver's.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,11 +10,8 @@ use std::time::Duration;
 use banyan_coding::Layer;
 use banyan_core::{Config, ConfigError, Event, Role, Snapshot};
 use banyan_wire::{BroadcastId, GenerationId, PeerId, SignedManifest};
-use futures::{FutureExt as _, StreamExt as _};
-use libp2p::core::transport::ListenerId;
+use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, Swarm, TransportError};
 use thiserror::Error;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
@@ -23,16 +19,14 @@ use crate::driver::{Command, Driver};
 use crate::events::EventReceiver;
 use crate::host::{Clock, Host, Tally};
 use crate::link::{Lane, LinkConfig};
-use crate::swarm::{self, Behaviour, GatedSwarm};
+use crate::listen::{StartError, listen};
+use crate::swarm::{self, GatedSwarm};
 use crate::{Identity, address};
 
 /// Commands that may wait for the driver; at the limit callers wait.
 const COMMAND_CAPACITY: usize = 64;
 /// Events about the node that may wait; at the limit further ones are dropped, as they repeat.
 const EVENT_CAPACITY: usize = 16;
-/// How long all listen addresses together may take to be bound.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What a node is made from. The defaults are tuned for a viewer at home.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -85,40 +79,6 @@ impl NodeConfig {
             idle_timeout: Duration::from_secs(15),
         }
     }
-}
-
-/// Why a node did not start.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// Another program listens there.
-    #[error("cannot listen on {0}: address already in use: choose another with --listen")]
-    AddressInUse(Multiaddr),
-    /// The system does not let this program listen there.
-    #[error("cannot listen on {0}: permission denied: ports below 1024 are reserved")]
-    PermissionDenied(Multiaddr),
-    /// This machine does not have the address.
-    #[error("cannot listen on {0}: this machine has no such address")]
-    AddressNotAvailable(Multiaddr),
-    /// The address is not one to listen on.
-    #[error(
-        "cannot listen on {0}: not /ip4/…/udp/…/quic-v1 or /ip4/…/tcp/… (or the same with ip6)"
-    )]
-    Unsupported(Multiaddr),
-    /// The system refused for another reason.
-    #[error("cannot listen on {address}: {error}")]
-    Listen {
-        /// Where.
-        address: Multiaddr,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// A peer to start from is not named in full.
-    #[error("{0} is no bootstrap address: it must end in /p2p/<peer id>")]
-    Bootstrap(Multiaddr),
-    /// A transport could not be made.
-    #[error("cannot set up the network: {0}")]
-    Transport(String),
 }
 
 /// Why a broadcast was not joined.
@@ -256,7 +216,7 @@ impl Node {
         let (command_sender, commands) = mpsc::channel(COMMAND_CAPACITY);
         let (event_sender, events) = mpsc::channel(EVENT_CAPACITY);
         let (address_sender, addresses) = watch::channel(Vec::new());
-        let host = Host::new(local, GatedSwarm::new(swarm), Clock::start());
+        let host = Host::new(&config, GatedSwarm::new(swarm), Clock::start());
         let tally = Arc::clone(&host.tally);
         let mut driver = Driver::new(host, inbox, commands, event_sender, address_sender);
         driver.set_announced(&config);
@@ -440,97 +400,6 @@ fn split_all(peers: &[Multiaddr]) -> Result<Vec<(PeerId, Multiaddr)>, JoinError>
         .iter()
         .map(|full| address::split_peer(full).ok_or_else(|| JoinError::Via(full.clone())))
         .collect()
-}
-
-/// Binds `addresses` and waits until each is, because libp2p reports part of what can go wrong
-/// later. Returns what they turned out to be.
-#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that grows")]
-async fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    addresses: &[Multiaddr],
-) -> Result<Vec<Multiaddr>, StartError> {
-    let mut waiting: Vec<(ListenerId, Multiaddr)> = Vec::new();
-    for address in addresses {
-        if !address::is_dialable(address) {
-            return Err(StartError::Unsupported(address.clone()));
-        }
-        probe_tcp(address).map_err(|error| listen_error(address, error))?;
-        let id = swarm.listen_on(address.clone()).map_err(|error| match error {
-            TransportError::MultiaddrNotSupported(_) => StartError::Unsupported(address.clone()),
-            TransportError::Other(error) => listen_error(address, error),
-        })?;
-        waiting.push((id, address.clone()));
-    }
-    let mut bound = Vec::new();
-    let deadline = tokio::time::sleep(LISTEN_TIMEOUT);
-    tokio::pin!(deadline);
-    while let Some((_, first)) = waiting.first() {
-        let event = tokio::select! {
-            event = swarm.select_next_some() => event,
-            () = &mut deadline => {
-                return Err(listen_error(first, io::ErrorKind::TimedOut.into()));
-            }
-        };
-        match event {
-            SwarmEvent::NewListenAddr { listener_id, address } => {
-                bound.push(address);
-                waiting.retain(|(id, _)| *id != listener_id);
-            }
-            SwarmEvent::ListenerError { listener_id, error }
-            | SwarmEvent::ListenerClosed { listener_id, reason: Err(error), .. } => {
-                if let Some((_, address)) = waiting.iter().find(|(id, _)| *id == listener_id) {
-                    return Err(listen_error(address, error));
-                }
-            }
-            // Nobody knows yet that this node listens.
-            _ => {}
-        }
-    }
-    // A wildcard stands for several addresses, which come one after the other.
-    while let Some(SwarmEvent::NewListenAddr { address, .. }) =
-        swarm.select_next_some().now_or_never()
-    {
-        bound.push(address);
-    }
-    Ok(bound)
-}
-
-/// libp2p shares TCP ports with whoever also shares them, even another node; this one does not.
-fn probe_tcp(address: &Multiaddr) -> io::Result<()> {
-    let mut parts = address.iter();
-    let ip: std::net::IpAddr = match parts.next() {
-        Some(Protocol::Ip4(ip)) => ip.into(),
-        Some(Protocol::Ip6(ip)) => ip.into(),
-        _ => return Ok(()),
-    };
-    match parts.next() {
-        Some(Protocol::Tcp(port)) if port != 0 => std::net::TcpListener::bind((ip, port)).map(drop),
-        _ => Ok(()),
-    }
-}
-
-fn listen_error(address: &Multiaddr, error: io::Error) -> StartError {
-    let address = address.clone();
-    match root_kind(&error) {
-        io::ErrorKind::AddrInUse => StartError::AddressInUse(address),
-        io::ErrorKind::PermissionDenied => StartError::PermissionDenied(address),
-        io::ErrorKind::AddrNotAvailable => StartError::AddressNotAvailable(address),
-        _ => StartError::Listen { address, error },
-    }
-}
-
-/// The kind of the system's error below the layers libp2p wraps around it.
-fn root_kind(error: &io::Error) -> io::ErrorKind {
-    let mut kind = error.kind();
-    let mut source: Option<&(dyn std::error::Error + 'static)> =
-        error.get_ref().map(|inner| inner as _);
-    while let Some(inner) = source {
-        if let Some(inner) = inner.downcast_ref::<io::Error>() {
-            kind = inner.kind();
-        }
-        source = inner.source();
-    }
-    kind
 }
 
 #[cfg(test)]

@@ -1,1 +1,74 @@
-fn main() {}
+//! `banyan-bench`: what Banyan costs, beside what others cost, measured in one run.
+//!
+//! ```text
+//!   relay    CPU of one relaying peer     against a bare libp2p QUIC stream
+//!   swarm    CPU and bytes of 9 peers     against gossipsub
+//!   memory   RSS of one viewer
+//!   join     connections and time it takes to join 64 peers
+//! ```
+//!
+//! Decides the command line. A yardstick is a ratio of two things measured under the same load, so
+//! it holds on any machine; figures of a busy machine are still to be taken with care, and every
+//! bench says how busy it was.
+
+mod broadcast;
+mod join;
+mod memory;
+mod meter;
+mod payload;
+mod relay;
+mod report;
+mod roles;
+mod swarm;
+mod units;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Side-by-side yardsticks.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Print JSON instead of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// CPU of one relaying peer against a bare libp2p QUIC stream.
+    Relay(relay::Options),
+    /// CPU and bytes of a whole swarm against gossipsub.
+    Swarm(swarm::Options),
+    /// Memory of one viewer.
+    Memory(memory::Options),
+    /// Connections and time it takes to join a swarm.
+    Join(join::Options),
+    /// A process of another bench.
+    #[command(hide = true)]
+    Role {
+        /// What it is, in JSON.
+        role: String,
+    },
+}
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let report = match arguments.bench {
+        Bench::Relay(options) => relay::measure(options).await?,
+        Bench::Swarm(options) => swarm::measure(options).await?,
+        Bench::Memory(options) => memory::measure(options).await?,
+        Bench::Join(options) => join::measure(options).await?,
+        Bench::Role { role } => return roles::run(&role).await,
+    };
+    report.print(arguments.json);
+    Ok(())
+}

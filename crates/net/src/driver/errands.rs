@@ -22,10 +22,12 @@ impl Driver {
         }
     }
 
-    /// Tries again at once: there is somebody to ask now.
-    pub(super) fn hurry_errands(&mut self, now: Instant) {
+    /// Does everything again at once: there is somebody to ask now, who may know nothing yet.
+    pub(super) fn renew_errands(&mut self, now: Instant) {
         for member in self.members.values_mut() {
-            if member.leaving.is_none() && !member.is_settled() {
+            if member.leaving.is_none() {
+                member.errands.is_published = false;
+                member.errands.is_provided = false;
                 member.errands.hurry(now);
             }
         }

@@ -55,6 +55,7 @@ impl Driver {
                 Wake::Timer | Wake::Answers => {}
             }
             self.settle(now);
+            self.host.swarm.link().flush();
             if self.members.is_empty()
                 && let Some(reply) = self.shutdown.take()
             {
@@ -225,8 +226,11 @@ impl Driver {
             let is_local = address::is_loopback(&info.observed_addr);
             let kad = self.host.swarm.kad();
             let had_peers = Directory::has_peers(kad);
-            if Directory::on_identified(kad, peer_id, &info, is_local) && !had_peers {
-                self.hurry_errands(now);
+            let is_inserted = Directory::on_identified(kad, peer_id, &info, is_local);
+            let is_bootstrap = identity::from_libp2p(&peer_id)
+                .is_some_and(|peer| self.host.bootstrap.contains(&peer));
+            if is_inserted && (!had_peers || is_bootstrap) {
+                self.renew_errands(now);
             }
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct Behaviour {
     pending: Vec<(ConnectionId, Arc<SendQueue>)>,
     blocked: BTreeMap<PeerId, Instant>,
     closing: VecDeque<(libp2p::PeerId, ConnectionId)>,
+    /// Queues with something new in them, whose tasks are still to be told.
+    corked: Vec<Arc<SendQueue>>,
     waker: Option<Waker>,
 }
 
@@ -83,6 +85,7 @@ impl Behaviour {
             pending: Vec::new(),
             blocked: BTreeMap::new(),
             closing: VecDeque::new(),
+            corked: Vec::new(),
             waker: None,
         };
         (behaviour, inbox)
@@ -92,7 +95,8 @@ impl Behaviour {
         Arc::clone(&self.counters)
     }
 
-    /// Queues a frame towards `peer`.
+    /// Queues a frame towards `peer`. It leaves with the next [`flush`](Self::flush), so that a
+    /// batch of chunks wakes each connection once.
     pub(crate) fn send(
         &mut self,
         peer: &PeerId,
@@ -104,7 +108,11 @@ impl Behaviour {
         else {
             return Sent::NotConnected;
         };
-        match queue.push(lane, frame, expires_at, &self.config) {
+        let pushed = queue.push(lane, frame, expires_at, &self.config);
+        if queue.cork() {
+            self.corked.push(Arc::clone(queue));
+        }
+        match pushed {
             Pushed::Queued => Sent::Queued,
             Pushed::Dropped => Sent::Dropped,
             Pushed::Overflow => {
@@ -113,6 +121,13 @@ impl Behaviour {
                 self.close_now(peer, id);
                 Sent::NotConnected
             }
+        }
+    }
+
+    /// Lets everything queued since the last time leave.
+    pub(crate) fn flush(&mut self) {
+        for queue in self.corked.drain(..) {
+            queue.uncork();
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) struct SendQueue {
     state: Mutex<State>,
     task: AtomicWaker,
     is_kept: AtomicBool,
+    is_corked: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -65,10 +66,11 @@ impl SendQueue {
             state: Mutex::default(),
             task: AtomicWaker::new(),
             is_kept: AtomicBool::new(is_kept),
+            is_corked: AtomicBool::new(false),
         }
     }
 
-    /// Appends a frame and wakes the connection's task.
+    /// Appends a frame. The connection's task learns of it when it is [uncorked](Self::uncork).
     pub(crate) fn push(
         &self,
         lane: Lane,
@@ -94,8 +96,6 @@ impl SendQueue {
                 state.drop_expired(lane, Instant::now());
                 if state.bytes[lane.index()] + length > config.max_data_bytes {
                     state.dropped = state.dropped.saturating_add(1);
-                    drop(state);
-                    self.task.wake();
                     return Pushed::Dropped;
                 }
             }
@@ -103,9 +103,18 @@ impl SendQueue {
         }
         state.bytes[lane.index()] += length;
         state.waiting[lane.index()].push_back(Waiting { frame, expires_at });
-        drop(state);
-        self.task.wake();
         Pushed::Queued
+    }
+
+    /// Takes note that the task is to be woken; returns whether that is new.
+    pub(crate) fn cork(&self) -> bool {
+        !self.is_corked.swap(true, Ordering::Relaxed)
+    }
+
+    /// Wakes the connection's task.
+    pub(crate) fn uncork(&self) {
+        self.is_corked.store(false, Ordering::Relaxed);
+        self.task.wake();
     }
 
     /// Takes the next frame that is still of use. Its bytes count until [`written`](Self::written).

@@ -1,4 +1,6 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
+#![expect(clippy::cast_possible_truncation, reason = "patterns may wrap")]
+#![expect(clippy::wildcard_enum_match_arm, reason = "one event is waited for")]
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -273,6 +275,7 @@ impl End {
         let lane = if message.is_data() { Lane::Data } else { Lane::Control };
         let frame = Frame::encode(TAG, message);
         self.swarm.behaviour_mut().send(&to, lane, frame, expires_at);
+        self.swarm.behaviour_mut().flush();
     }
 
     async fn report(&mut self, other: &mut Self) -> Report {

@@ -1,0 +1,325 @@
+//! `banyan publish`: an input becomes a broadcast.
+//!
+//! Decides when the URI is printed (once the node listens and a file has proved readable, before
+//! anything of a live input has come), when the manifest changes, and how a broadcast ends: viewers
+//! are told the last generation and are given time to play it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use banyan_coding::{Layer, thresholds};
+use banyan_core::{Config, Event, Role};
+use banyan_media::{Generation, Layering, split_layers};
+use banyan_net::{JoinRequest, Membership, Node, NodeHandle};
+use banyan_wire::{
+    BroadcastKey, BroadcastUri, Contact, GenerationId, Manifest, MediaTime, Overlay, Roles,
+    SignedManifest, StripeCount, Track,
+};
+use bytes::Bytes;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::cli::{LayeringArg, Publish};
+use crate::commands::{URI_ADDRESSES, key_seed, node_config, say, seed_of};
+use crate::error::{Failure, Outcome};
+use crate::eventlog::{EventLog, Played};
+use crate::face::HttpFace;
+use crate::input::{self, Item, OpenInput, Totals, complete_at};
+use crate::player::Player;
+use crate::rate::{RateEstimate, coded_rate, stripe_rate};
+use crate::signals;
+
+/// How long the node stays after the last generation, for viewers to get it: their playout delay
+/// and one repair.
+const LINGER: Duration = Duration::from_millis(2500);
+
+pub(super) async fn run(options: Publish) -> Outcome {
+    if options.upload == 0 {
+        return Err(Failure::usage(
+            "an upload of 0 reaches nobody: give --upload at least the rate of the stream, and a \
+             quarter more for redundancy",
+        ));
+    }
+    let mut log = EventLog::open(options.common.events.as_deref())?;
+    let input = input::open(&options.input, options.repeat).await?;
+    let http = options.http.map(HttpFace::start).transpose()?;
+    let node = Node::start(node_config(&options.common, true)?).await?;
+    let key = BroadcastKey::from_seed(&key_seed(options.key.as_deref(), options.common.seed)?);
+    let setup = SourceSetup {
+        title: options.title.clone(),
+        overlay: options.overlay,
+        stripes: stripe_count(options.stripes, options.overlay)?,
+        layering: options.layering,
+        upload: options.upload,
+        seed: options.common.seed.map(|seed| seed_of(seed, 2)),
+    };
+    let mut source = Source::start(&node, key, setup, input.totals.as_ref()).await?;
+    let uri = source.uri(&node);
+    say(&uri.to_string());
+    log.write("uri", serde_json::json!({ "uri": uri.to_string() }));
+    if let Some(http) = &http {
+        eprintln!("state and picture: http://{}/", http.address);
+    }
+
+    let mut player = Player::new(http.as_ref().map(|http| http.hub.clone()), None);
+    let result = tokio::select! {
+        result = feed(&mut source, input, &mut player, http.as_ref(), &node, &mut log) => result,
+        () = signals::interrupted() => Ok(()),
+        () = signals::elapsed(options.duration) => Ok(()),
+    };
+    let has_published = source.published > 0;
+    source.end().await;
+    if has_published {
+        tokio::select! {
+            () = tokio::time::sleep(LINGER) => {}
+            () = signals::interrupted() => {}
+        }
+    }
+    player.finish()?;
+    log.summary(
+        &Played::default(),
+        source.membership.snapshot().await.ok().as_ref(),
+        &node.stats(),
+    );
+    source.membership.leave().await;
+    node.shutdown().await;
+    result
+}
+
+/// Publishes all that an input gives.
+async fn feed(
+    source: &mut Source,
+    mut input: OpenInput,
+    player: &mut Player,
+    http: Option<&HttpFace>,
+    node: &NodeHandle,
+    log: &mut EventLog,
+) -> Outcome {
+    let broadcast = source.membership.broadcast().to_string();
+    let mut origin: Option<(Instant, MediaTime)> = None;
+    let mut tick = interval(Duration::from_millis(500));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            item = input.items.recv() => match item {
+                None => return Ok(()),
+                Some(Item::Tracks(tracks)) => {
+                    player.set_tracks(&tracks);
+                    source.set_tracks(tracks).await?;
+                }
+                Some(Item::Generation(generation)) => {
+                    if input.needs_pacing {
+                        let (began, first) =
+                            *origin.get_or_insert((Instant::now(), generation.start));
+                        sleep_until(began + complete_at(&generation, first)).await;
+                    }
+                    source.publish(&generation).await?;
+                    player.pass_on(generation.units, true, generation.random_access)?;
+                }
+                Some(Item::Notice(notice)) => eprintln!("banyan: {notice}"),
+                Some(Item::Failed(failure)) => return Err(failure),
+            },
+            event = source.membership.next_event() => match event {
+                Some(Event::Violation { peer, violation }) => {
+                    tracing::warn!(peer = %format_args!("{peer:.8}"), kind = violation.name(), "breach");
+                }
+                Some(event) => log.core(&broadcast, &event),
+                None => return Err(Failure::failed("the node has stopped")),
+            },
+            _ = tick.tick() => if let Some(http) = http
+                && let Ok(snapshot) = source.membership.snapshot().await
+            {
+                http.show(snapshot, &node.stats(), &Played::default());
+            },
+        }
+    }
+}
+
+/// K as asked for, or the overlay's own.
+fn stripe_count(asked: Option<StripeCount>, overlay: Overlay) -> Outcome<StripeCount> {
+    match (overlay, asked) {
+        (Overlay::PeerCast, None) => Ok(StripeCount::ONE),
+        (Overlay::PeerCast, Some(stripes)) if stripes != StripeCount::ONE => Err(Failure::usage(
+            "--overlay peercast is a single tree: leave --stripes out, or set it to 1",
+        )),
+        (_, asked) => Ok(asked.unwrap_or(StripeCount::DEFAULT)),
+    }
+}
+
+/// What a source is made from.
+#[derive(Clone, Debug)]
+pub(super) struct SourceSetup {
+    pub(super) title: String,
+    pub(super) overlay: Overlay,
+    pub(super) stripes: StripeCount,
+    pub(super) layering: LayeringArg,
+    pub(super) upload: u64,
+    pub(super) seed: Option<[u8; 32]>,
+}
+
+/// The source of a broadcast: the peer that has its key.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) membership: Membership,
+    /// Generations published.
+    pub(super) published: u64,
+    key: BroadcastKey,
+    manifest: Manifest,
+    layering: LayeringArg,
+    rate: RateEstimate,
+    upload: u64,
+    has_warned: bool,
+}
+
+impl Source {
+    /// Becomes the source and tells the first manifest.
+    pub(super) async fn start(
+        node: &NodeHandle,
+        key: BroadcastKey,
+        setup: SourceSetup,
+        totals: Option<&Totals>,
+    ) -> Outcome<Self> {
+        let broadcast = key.broadcast();
+        let request = JoinRequest {
+            broadcast,
+            role: Role::Source(key.clone()),
+            config: Config { upload: setup.upload, ..Config::default() },
+            via: Vec::new(),
+            seed: setup.seed,
+        };
+        let membership = node.join(request).await?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let addresses = node.listen_addresses();
+        let rate = totals.map_or(0, |totals| rate_of(totals, setup.layering, setup.stripes));
+        let manifest = Manifest {
+            broadcast,
+            // So that a source that starts again with its key is newer than it was.
+            sequence: u64::try_from(now.as_millis()).unwrap_or(1),
+            title: setup.title,
+            stripes: setup.stripes,
+            overlay: setup.overlay,
+            stripe_rate: rate,
+            generation_millis: 500,
+            tracks: totals.map(|totals| totals.tracks.clone()).unwrap_or_default(),
+            source: Contact {
+                peer: node.local_peer(),
+                roles: Roles::NONE,
+                capacity: 0,
+                addresses: binary(&addresses),
+                is_source: true,
+            },
+            created_at: now.as_secs(),
+            ended_at: None,
+        };
+        let mut source = Self {
+            membership,
+            published: 0,
+            key,
+            manifest,
+            layering: setup.layering,
+            rate: RateEstimate::known(rate),
+            upload: setup.upload,
+            has_warned: false,
+        };
+        source.tell().await?;
+        Ok(source)
+    }
+
+    /// K.
+    pub(super) fn stripes(&self) -> StripeCount {
+        self.manifest.stripes
+    }
+
+    pub(super) fn uri(&self, node: &NodeHandle) -> BroadcastUri {
+        let addresses = node.listen_addresses();
+        let via = addresses.iter().take(URI_ADDRESSES).map(ToString::to_string).collect();
+        BroadcastUri { broadcast: self.key.broadcast(), via }
+    }
+
+    /// Bits per second of the whole coded stream, as far as it is known.
+    pub(super) fn coded_rate(&self) -> u64 {
+        coded_rate(self.manifest.stripe_rate, self.manifest.stripes)
+    }
+
+    /// Signs the manifest's present state as a new version.
+    async fn tell(&mut self) -> Outcome {
+        let rate = self.coded_rate();
+        if rate > self.upload && !self.has_warned {
+            self.has_warned = true;
+            eprintln!(
+                "banyan: the coded stream is {:.1} Mbit/s and --upload is {:.1}: some stripes \
+                 reach nobody; lower the encoder's rate or raise --upload",
+                mbit(rate),
+                mbit(self.upload)
+            );
+        }
+        self.manifest.sequence += 1;
+        let signed = SignedManifest::sign(self.manifest.clone(), &self.key)?;
+        self.membership.set_manifest(signed).await?;
+        Ok(())
+    }
+
+    pub(super) async fn set_tracks(&mut self, tracks: Vec<Track>) -> Outcome {
+        if self.manifest.tracks == tracks {
+            return Ok(());
+        }
+        self.manifest.tracks = tracks;
+        self.tell().await
+    }
+
+    /// Codes and sends a generation.
+    pub(super) async fn publish(&mut self, generation: &Generation) -> Outcome {
+        let layers = layers(generation, self.layering, self.manifest.stripes);
+        if let Some(rate) = self.rate.note(generation, &layers) {
+            self.manifest.stripe_rate = rate;
+            self.tell().await?;
+        }
+        let id = self.membership.publish(layers, generation.random_access).await?;
+        self.published = id.0 + 1;
+        Ok(())
+    }
+
+    /// Tells everybody which generation was the last.
+    pub(super) async fn end(&mut self) {
+        self.manifest.ended_at = Some(GenerationId(self.published));
+        if let Err(failure) = self.tell().await {
+            tracing::debug!(%failure, "the end could not be told");
+        }
+    }
+}
+
+/// A generation's layers, each with its threshold.
+pub(super) fn layers(
+    generation: &Generation,
+    layering: LayeringArg,
+    stripes: StripeCount,
+) -> Vec<Layer> {
+    let (layering, thresholds) = match layering {
+        LayeringArg::Single => (Layering::Single, vec![thresholds::single(stripes)]),
+        LayeringArg::Priority => (Layering::Priority, thresholds::priority(stripes).to_vec()),
+    };
+    let layers = split_layers(generation, layering).into_iter().zip(thresholds);
+    layers.map(|(data, threshold)| Layer { threshold, data }).collect()
+}
+
+/// The rate of one stripe of a file.
+fn rate_of(totals: &Totals, layering: LayeringArg, stripes: StripeCount) -> u64 {
+    let bytes = match layering {
+        LayeringArg::Single => {
+            (totals.vital_bytes + totals.other_bytes) / u64::from(thresholds::single(stripes))
+        }
+        LayeringArg::Priority => {
+            let [vital, other] = thresholds::priority(stripes);
+            totals.vital_bytes / u64::from(vital) + totals.other_bytes / u64::from(other)
+        }
+    };
+    stripe_rate(bytes, totals.ticks)
+}
+
+fn binary(addresses: &[banyan_net::Multiaddr]) -> Vec<Bytes> {
+    let limit = banyan_wire::MAX_ADDRESSES;
+    addresses.iter().take(limit).map(|address| Bytes::from(address.to_vec())).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for people")]
+pub(super) fn mbit(rate: u64) -> f64 {
+    rate as f64 / 1e6
+}

@@ -1,0 +1,157 @@
+//! What a publisher can read from, as a stream of tracks and generations.
+//!
+//! ```text
+//!   stdin ─ thread ─┐
+//!   udp:// ─ task ──┼─ pieces ─▶ cutter: demuxer, generation builder ─ items ─▶ publisher
+//!   tcp:// ─ task ──┘                                                    ▲
+//!   file ── thread: reader, generation builder ──────────────────────────┘
+//! ```
+//!
+//! Decides which inputs there are, and that an encoder may stall, end and come back: what has
+//! come is sent on, and the timeline continues. Containers are `banyan-media`'s.
+
+mod cutter;
+mod file;
+mod live;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use banyan_media::Generation;
+use banyan_wire::Track;
+use tokio::sync::mpsc;
+
+use crate::error::{Failure, Outcome};
+
+pub(crate) use file::{FileInput, Totals, complete_at};
+
+/// Generations that may wait for the publisher; at the limit the reader waits.
+const ITEMS: usize = 8;
+
+/// Where a programme comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// An MPEG transport stream on stdin.
+    Stdin,
+    /// A file, `.ts` or `.mp4`.
+    File(PathBuf),
+    /// Datagrams of an MPEG transport stream, received at HOST:PORT.
+    Udp(String),
+    /// A connection that brings an MPEG transport stream, accepted at HOST:PORT.
+    Tcp(String),
+}
+
+impl FromStr for Input {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "-" {
+            return Ok(Self::Stdin);
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            return Ok(Self::File(PathBuf::from(text)));
+        };
+        // ffmpeg's options (`?pkt_size=1316`) mean nothing to a receiver.
+        let address = rest.split(['?', '/']).next().unwrap_or_default().to_owned();
+        match scheme {
+            "udp" | "tcp" if address.rsplit_once(':').is_none_or(|(_, port)| port.is_empty()) => {
+                Err(format!("{scheme}:// needs a host and a port: {scheme}://127.0.0.1:9000"))
+            }
+            "udp" => Ok(Self::Udp(address)),
+            "tcp" => Ok(Self::Tcp(address)),
+            "srt" | "rtmp" | "rtmps" => Err(format!(
+                "{scheme}:// is not in this version: send MPEG-TS to udp://HOST:PORT or \
+                 tcp://HOST:PORT, or pipe it in with -"
+            )),
+            _ => Err(format!(
+                "{scheme}:// is no input: use -, a .ts or .mp4 file, udp://HOST:PORT or \
+                 tcp://HOST:PORT"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Input {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("stdin"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// What an input gives.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// The programme's tracks: first of all, and again when they change.
+    Tracks(Vec<Track>),
+    /// The next stretch of the programme.
+    Generation(Generation),
+    /// Something worth a line to the user.
+    Notice(String),
+    /// The input cannot go on.
+    Failed(Failure),
+}
+
+/// An open input. It has ended when the channel has.
+#[derive(Debug)]
+pub(crate) struct OpenInput {
+    pub(crate) items: mpsc::Receiver<Item>,
+    /// Whether the items come as fast as they can be read, and have to be paced.
+    pub(crate) needs_pacing: bool,
+    /// Of a file, what it amounts to.
+    pub(crate) totals: Option<Totals>,
+}
+
+/// Opens an input. Files are looked through first, so that what is wrong with them is said before
+/// anything is sent.
+///
+/// # Errors
+/// [`Failure`] says in one line what cannot be read, and why.
+pub(crate) async fn open(input: &Input, repeat: bool) -> Outcome<OpenInput> {
+    if repeat && !matches!(input, Input::File(_)) {
+        return Err(Failure::usage("--loop is for files only"));
+    }
+    let (sender, items) = mpsc::channel(ITEMS);
+    let mut totals = None;
+    match input {
+        Input::File(path) => {
+            let file = FileInput::open(path)?;
+            totals = Some(file.totals()?);
+            file.start(repeat, sender);
+        }
+        Input::Stdin => live::stdin(sender),
+        Input::Udp(address) => live::udp(address, sender).await?,
+        Input::Tcp(address) => live::tcp(address, sender).await?,
+    }
+    let needs_pacing = matches!(input, Input::File(_));
+    Ok(OpenInput { items, needs_pacing, totals })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inputs_are_told_apart_by_their_form() {
+        assert_eq!("-".parse(), Ok(Input::Stdin));
+        assert_eq!("a/b.ts".parse(), Ok(Input::File("a/b.ts".into())));
+        assert_eq!(
+            "udp://127.0.0.1:9000?pkt_size=1316".parse(),
+            Ok(Input::Udp("127.0.0.1:9000".into()))
+        );
+        assert_eq!("tcp://[::1]:9000".parse(), Ok(Input::Tcp("[::1]:9000".into())));
+    }
+
+    #[test]
+    fn inputs_of_later_versions_say_so() {
+        for url in ["srt://127.0.0.1:9000", "rtmp://127.0.0.1/app/key"] {
+            assert!(url.parse::<Input>().expect_err("not yet").contains("not in this version"));
+        }
+        assert!("http://example.org/a.ts".parse::<Input>().is_err());
+        assert!("udp://9000".parse::<Input>().is_err());
+    }
+}

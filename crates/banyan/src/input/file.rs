@@ -1,0 +1,215 @@
+//! Files: `.mp4` and `.ts`.
+//!
+//! Decides how a file is told to be one or the other (by its first bytes, never by its name), what
+//! it amounts to, and how it starts over.
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use banyan_media::{
+    AccessUnit, Container, Demuxer, Event, Generation, GenerationBuilder, Mp4Reader, Priority,
+    SNIFF_LEN, sniff,
+};
+use banyan_wire::{MediaTime, Track};
+use tokio::sync::mpsc;
+
+use crate::error::{Failure, Outcome};
+use crate::input::Item;
+
+/// Bytes of a transport stream that are looked through for its rate. Later ones are estimated
+/// while they are sent.
+const LOOKED_THROUGH: u64 = 256 * 1024 * 1024;
+
+/// What a file amounts to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Totals {
+    /// Its tracks.
+    pub(crate) tracks: Vec<Track>,
+    /// Generations looked through.
+    pub(crate) generations: u64,
+    /// Their length, in ticks.
+    pub(crate) ticks: i64,
+    /// Bytes of their sound and key pictures.
+    pub(crate) vital_bytes: u64,
+    /// Bytes of everything else.
+    pub(crate) other_bytes: u64,
+}
+
+/// A file that can be read.
+#[derive(Debug)]
+pub(crate) struct FileInput {
+    path: PathBuf,
+    container: Container,
+}
+
+impl FileInput {
+    /// Looks at a file's first bytes.
+    pub(crate) fn open(path: &Path) -> Outcome<Self> {
+        let mut head = vec![0; SNIFF_LEN];
+        let mut file = open(path)?;
+        let mut length = 0;
+        while length < head.len() {
+            match file.read(&mut head[length..]) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(error) => return Err(cannot_read(path, &error)),
+            }
+        }
+        let container = sniff(&head[..length]);
+        match &container {
+            Container::Unknown(hint) => Err(Failure::failed(format!("{}: {hint}", path.display()))),
+            _ => Ok(Self { path: path.to_owned(), container }),
+        }
+    }
+
+    /// Reads the file once, for its tracks and its rate.
+    pub(crate) fn totals(&self) -> Outcome<Totals> {
+        let mut totals = Totals::default();
+        self.read(false, &mut |item| {
+            match item {
+                Item::Tracks(tracks) => totals.tracks = tracks,
+                Item::Generation(generation) => {
+                    totals.generations += 1;
+                    totals.ticks += generation.duration;
+                    for unit in &generation.units {
+                        match unit.priority {
+                            Priority::Key | Priority::Audio => {
+                                totals.vital_bytes += unit.data.len() as u64;
+                            }
+                            _ => totals.other_bytes += unit.data.len() as u64,
+                        }
+                    }
+                    return totals.vital_bytes + totals.other_bytes < LOOKED_THROUGH;
+                }
+                Item::Notice(_) | Item::Failed(_) => {}
+            }
+            true
+        })?;
+        if totals.generations == 0 {
+            return Err(Failure::failed(format!(
+                "{}: there is nothing to play",
+                self.path.display()
+            )));
+        }
+        Ok(totals)
+    }
+
+    /// Reads the file in a thread of its own, as fast as it is taken.
+    pub(crate) fn start(self, repeat: bool, items: mpsc::Sender<Item>) {
+        std::thread::spawn(move || {
+            let result = self.read(repeat, &mut |item| items.blocking_send(item).is_ok());
+            if let Err(failure) = result {
+                // Nobody listens any more: then nobody has to know.
+                drop(items.blocking_send(Item::Failed(failure)));
+            }
+        });
+    }
+
+    /// Reads the file, for ever with `repeat`, until `take` says that it is enough.
+    fn read(&self, repeat: bool, take: &mut dyn FnMut(Item) -> bool) -> Outcome {
+        let file = BufReader::new(open(&self.path)?);
+        let result = match self.container {
+            Container::Mp4 => read_mp4(file, repeat, take),
+            _ => read_ts(file, repeat, take),
+        };
+        result.map_err(|error| Failure::Failed(error.context(self.path.display().to_string())))
+    }
+}
+
+fn read_mp4(
+    file: BufReader<File>,
+    repeat: bool,
+    take: &mut dyn FnMut(Item) -> bool,
+) -> anyhow::Result<()> {
+    let mut reader = Mp4Reader::open(file)?;
+    if !take(Item::Tracks(reader.tracks().to_vec())) {
+        return Ok(());
+    }
+    for skipped in reader.skipped().to_vec() {
+        take(Item::Notice(format!("a track is skipped: {skipped}")));
+    }
+    let mut builder = GenerationBuilder::default();
+    loop {
+        let mut is_empty = true;
+        while let Some(unit) = reader.next_access_unit()? {
+            is_empty = false;
+            if !push(&mut builder, unit, take) {
+                return Ok(());
+            }
+        }
+        if !repeat || is_empty {
+            if let Some(generation) = builder.flush() {
+                take(Item::Generation(generation));
+            }
+            return Ok(());
+        }
+        reader.rewind();
+    }
+}
+
+fn read_ts(
+    mut file: BufReader<File>,
+    repeat: bool,
+    take: &mut dyn FnMut(Item) -> bool,
+) -> anyhow::Result<()> {
+    let mut demuxer = Demuxer::ts();
+    let mut builder = GenerationBuilder::default();
+    let mut buffer = vec![0; 188 * 512];
+    let mut has_units = false;
+    loop {
+        let length = file.read(&mut buffer)?;
+        if length == 0 {
+            demuxer.finish()?;
+        } else {
+            demuxer.push(&buffer[..length])?;
+        }
+        while let Some(event) = demuxer.poll() {
+            let goes_on = match event {
+                Event::Tracks(tracks) => take(Item::Tracks(tracks)),
+                Event::AccessUnit(unit) => {
+                    has_units = true;
+                    push(&mut builder, unit, take)
+                }
+                Event::Skipped { stream_type, pid, reason } => take(Item::Notice(format!(
+                    "the stream of type {stream_type:#04x} (pid {pid}) is skipped: {reason}"
+                ))),
+                _ => true,
+            };
+            if !goes_on {
+                return Ok(());
+            }
+        }
+        if length == 0 {
+            if !repeat || !has_units {
+                if let Some(generation) = builder.flush() {
+                    take(Item::Generation(generation));
+                }
+                return Ok(());
+            }
+            file.seek(SeekFrom::Start(0))?;
+        }
+    }
+}
+
+fn push(
+    builder: &mut GenerationBuilder,
+    unit: AccessUnit,
+    take: &mut dyn FnMut(Item) -> bool,
+) -> bool {
+    builder.push(unit).is_none_or(|generation| take(Item::Generation(generation)))
+}
+
+fn open(path: &Path) -> Outcome<File> {
+    File::open(path).map_err(|error| cannot_read(path, &error))
+}
+
+fn cannot_read(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot read {}: {error}", path.display()))
+}
+
+/// When a generation is complete, relative to the first one's start: its own start and duration.
+pub(crate) fn complete_at(generation: &Generation, first: MediaTime) -> std::time::Duration {
+    let ticks = (generation.start - first).saturating_add(generation.duration).max(0);
+    std::time::Duration::from_micros(MediaTime(ticks).as_micros().unsigned_abs())
+}

@@ -1,1 +1,48 @@
+//! Whole broadcasts over real connections, in one process: the harness of `tests/`.
+//!
+//! ```text
+//!   test ── publish, wait, assert ──▶ Swarm
+//!                                      ├─ Member   the source: a node and a task that listens to it
+//!                                      ├─ Member … the viewers
+//!                                      └─ a relay, where a broadcast is found by the directory alone
+//!   hostile test ──▶ Raw     substreams driven by hand: any bytes, to anybody
+//!                └─▶ Liar    an honest peer machine whose words are twisted on the way out
+//! ```
+//!
+//! Waits are for states and events, bounded only so that a hang becomes a failure. The one clock
+//! is the interval at which an input delivers its generations.
 
+mod member;
+
+mod swarm;
+
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+
+pub use member::{Log, Member};
+
+pub use swarm::{Entry, Swarm, SwarmConfig, is_complete, is_disjoint, is_settled, join_request};
+
+/// QUIC on this machine, at a port the system chooses.
+pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+/// TCP on this machine, at a port the system chooses.
+pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// Awaits `future`; a minute means that it never comes.
+///
+/// # Panics
+/// After the minute, with `what` was waited for.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(Duration::from_secs(60), future).await {
+        Ok(output) => output,
+        Err(_) => panic!("waited a minute for {what}"),
+    }
+}
+
+/// Keeps the swarms of one test binary from running at the same time: each wants all cores.
+pub async fn alone() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+    ONE_AT_A_TIME.lock().await
+}

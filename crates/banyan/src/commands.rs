@@ -7,7 +7,9 @@ mod watch;
 
 use std::path::Path;
 
-use banyan_net::{Identity, Multiaddr, NodeConfig, load_or_create_seed, random_seed};
+use banyan_net::{
+    Identity, Multiaddr, NodeConfig, NodeHandle, Protocol, load_or_create_seed, random_seed,
+};
 
 use crate::cli::{Command, Common};
 use crate::error::{Failure, Outcome};
@@ -48,6 +50,13 @@ fn node_config(common: &Common, is_dht_server: bool) -> Outcome<NodeConfig> {
     config.bootstrap.clone_from(&common.bootstrap);
     config.is_dht_server = is_dht_server;
     Ok(config)
+}
+
+/// Where a node can be reached, QUIC first: it is dialled in this order.
+fn dialable(node: &NodeHandle) -> Vec<Multiaddr> {
+    let mut addresses = node.listen_addresses();
+    addresses.sort_by_key(|address| !address.iter().any(|part| part == Protocol::QuicV1));
+    addresses
 }
 
 /// The key file's seed, or a new one.

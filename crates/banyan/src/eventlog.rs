@@ -67,7 +67,13 @@ impl EventLog {
             Event::Children { stripe, count } => {
                 self.write("children", json!({ "stripe": stripe.0, "count": count }));
             }
-            _ => {}
+            Event::Manifest(_)
+            | Event::Roles(_)
+            | Event::Generation(_)
+            | Event::Violation { .. }
+            | Event::Ended
+            | Event::SourceLost
+            | _ => {}
         }
     }
 

@@ -86,7 +86,9 @@ impl Player {
         let (is_whole, resumed_at) = (self.is_whole, self.resumed_at);
         let makes_sense = |unit: &AccessUnit| match unit.priority {
             Priority::Key | Priority::Audio => true,
-            _ => is_whole && resumed_at.is_none_or(|from| unit.pts >= from),
+            Priority::Reference | Priority::Droppable => {
+                is_whole && resumed_at.is_none_or(|from| unit.pts >= from)
+            }
         };
         let units: Vec<AccessUnit> = units.into_iter().filter(makes_sense).collect();
         if let Some(output) = &mut self.output {
@@ -175,9 +177,12 @@ impl TsOutput {
                 Ok(())
             }),
         };
-        result.map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => Failure::failed("the player has closed the pipe"),
-            _ => Failure::failed(format!("cannot write {path}: {error}")),
+        result.map_err(|error| {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                Failure::failed("the player has closed the pipe")
+            } else {
+                Failure::failed(format!("cannot write {path}: {error}"))
+            }
         })
     }
 

@@ -27,6 +27,7 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     /// Starts to push `stripe` to `child`: what is here from `start` on, then whatever is new.
+    #[expect(clippy::too_many_arguments, reason = "the kernel's parts, lent by the session")]
     pub(crate) fn serve(
         &mut self,
         now: Instant,

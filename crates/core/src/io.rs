@@ -13,6 +13,7 @@ use crate::Instant;
 
 /// What happened.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once, on its way into the core")]
 pub enum Input {
     /// The first connection with `peer` is up, whoever dialled.
     Connected {

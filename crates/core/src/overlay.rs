@@ -120,6 +120,7 @@ pub(crate) trait Overlay: Debug + Send {
 }
 
 /// Makes the policy a manifest names.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a decoded manifest names no other")]
 pub(crate) fn build(kind: Kind, stripes: StripeCount) -> Box<dyn Overlay> {
     match kind {
         Kind::PeerCast => Box::new(peercast::PeerCast::new(stripes)),

@@ -38,6 +38,7 @@ const INTRODUCERS_AT_ONCE: usize = 3;
 
 /// What a peer is there for.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each peer")]
 pub enum Role {
     /// It injects the broadcast, and has its key.
     Source(BroadcastKey),
@@ -389,6 +390,7 @@ impl Peer {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are the session's")]
     fn on_message(&mut self, now: Instant, peer: PeerId, message: Message) {
         if !self.links.is_connected(&peer) {
             return;

@@ -196,6 +196,7 @@ impl Session {
     // ---- The data plane ---------------------------------------------------------------------
 
     #[expect(clippy::too_many_arguments, reason = "the kernel's parts, lent by the peer")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the caller sorts data from control")]
     pub(crate) fn on_data(
         &mut self,
         now: Instant,
@@ -377,6 +378,7 @@ impl Session {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the kernel's parts, lent by the peer")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are the policy's")]
     pub(crate) fn on_message(
         &mut self,
         now: Instant,

@@ -83,7 +83,7 @@ impl Stored {
     /// The first chunk of `stripe` that is not here; the chunk count where all are.
     fn first_missing(&self, stripe: StripeId) -> u16 {
         let missing = (0..self.chunk_count()).find(|index| !self.assembler.has(stripe, *index));
-        u16::try_from(missing.unwrap_or(self.chunk_count())).unwrap_or(u16::MAX)
+        u16::try_from(missing.unwrap_or_else(|| self.chunk_count())).unwrap_or(u16::MAX)
     }
 }
 

@@ -146,6 +146,7 @@ impl Watch {
     }
 
     /// A parent answered a probe.
+    #[expect(clippy::too_many_arguments, reason = "the kernel's parts, lent by the session")]
     pub(crate) fn on_reply(
         &mut self,
         now: Instant,

@@ -1,13 +1,13 @@
 //! Many peers in one deterministic world: the promises of the overlays.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
 mod world;
 
 use std::time::Duration;
 
-use banyan_core::{Event, Playout, Violation};
-use banyan_wire::{Message, Overlay, PeerId};
+use banyan_core::{Event, Input, Playout, Violation};
+use banyan_wire::{BroadcastId, Message, Overlay, PeerId, StripeId};
 
 use world::{World, peer_id};
 
@@ -55,7 +55,7 @@ fn fewer_viewers_than_stripes_share_the_roles_out() {
         assert!(world.is_complete(), "{}", world.describe());
         let bound = 16_u32.div_ceil(viewers);
         for (_, snapshot) in world.viewers() {
-            assert!(snapshot.interior_stripes().len() as u32 <= bound, "{}", world.describe());
+            assert!(snapshot.interior_stripes().len() <= bound as usize, "{}", world.describe());
         }
     }
 }
@@ -234,6 +234,52 @@ fn forged_chunks_are_refused_counted_and_never_forwarded() {
         assert!(node.played.iter().all(Playout::is_playable), "{id:.8}");
     }
     assert!(refused > 0);
+}
+
+#[test]
+fn a_breach_of_the_protocol_costs_its_sender_the_connection_and_nobody_else_anything() {
+    let mut world = swarm(Overlay::SplitStream, 16, 20, 32);
+    world.run(seconds(6));
+    world.publish_for(seconds(8));
+    let victim = peer_id(3);
+    let neighbours = |world: &World| -> Vec<PeerId> {
+        world.snapshot(victim).stripes.iter().flat_map(|tree| tree.children.clone()).collect()
+    };
+    let liar = neighbours(&world)[0];
+    let other_broadcast = Message::Hello {
+        broadcast: BroadcastId([9; 32]),
+        contact: world::contact(liar),
+        manifest_sequence: 0,
+        is_reply: true,
+    };
+    let breaches = [
+        (Input::Undecodable { peer: liar }, Violation::Undecodable),
+        (Input::Received { peer: liar, message: other_broadcast }, Violation::Mismatch),
+        (
+            Input::Received { peer: liar, message: Message::Probe { stripe: StripeId(63) } },
+            Violation::Mismatch,
+        ),
+    ];
+    for (breach, expected) in breaches {
+        world.run(seconds(1));
+        if !neighbours(&world).contains(&liar) {
+            world.inject(victim, Input::Connected { peer: liar });
+        }
+        world.inject(victim, breach);
+        world.run(Duration::from_millis(1));
+        let told = &world.nodes[&victim].events;
+        let last = told.iter().rev().find_map(|(_, event)| match event {
+            Event::Violation { peer, violation } => Some((*peer, *violation)),
+            _ => None,
+        });
+        assert_eq!(last, Some((liar, expected)));
+        assert!(!neighbours(&world).contains(&liar));
+    }
+    world.run(seconds(8));
+    for (id, node) in world.nodes.iter().filter(|(id, _)| **id != world.source) {
+        assert!(node.played.iter().all(Playout::is_playable), "{id:.8}");
+    }
+    assert!(world.is_complete(), "{}", world.describe());
 }
 
 #[test]

@@ -35,6 +35,7 @@ mod swarm;
 
 pub use identity::{Identity, IdentityError, load_or_create_seed, random_seed};
 pub use libp2p::Multiaddr;
+pub use libp2p::multiaddr::Protocol;
 pub use link::LinkConfig;
 pub use listen::StartError;
 pub use node::{

@@ -185,7 +185,11 @@ pub fn root_of(stripe: StripeId, chunk_hashes: &[Hash], proof: &[Hash]) -> Hash 
     let mut hash = leaf_hash(stripe, chunk_hashes);
     let mut index = stripe.index();
     for sibling in proof {
-        hash = if index % 2 == 0 { node_hash(&hash, sibling) } else { node_hash(sibling, &hash) };
+        hash = if index.is_multiple_of(2) {
+            node_hash(&hash, sibling)
+        } else {
+            node_hash(sibling, &hash)
+        };
         index /= 2;
     }
     hash
@@ -222,10 +226,9 @@ pub(crate) mod tests {
             .iter()
             .map(|stripe| {
                 (0..layout.chunk_count())
-                    .map(|index| {
-                        let span = layout.chunk_span(index).expect("within the count");
-                        vec![stripe.0 + index as u8; span.length]
-                    })
+                    .map(|index| layout.chunk_span(index).expect("within the count"))
+                    .zip(stripe.0..)
+                    .map(|(span, byte)| vec![byte; span.length])
                     .collect()
             })
             .collect();
@@ -249,8 +252,8 @@ pub(crate) mod tests {
                     header.commitment.root
                 );
                 assert_eq!(header.verify(&key.broadcast(), &verifier), Ok(()));
-                for (index, chunk) in chunks[stripe.index()].iter().enumerate() {
-                    assert_eq!(header.verify_chunk(index as u16, chunk), Ok(()));
+                for (index, chunk) in (0..).zip(&chunks[stripe.index()]) {
+                    assert_eq!(header.verify_chunk(index, chunk), Ok(()));
                 }
             }
         }

@@ -40,9 +40,10 @@ impl Frame {
     pub fn encode(tag: u64, message: &Message) -> Self {
         let envelope =
             pb::Envelope { broadcast_tag: tag, message: Some(convert::message_of(message)) };
-        let payload = match message {
-            Message::Chunk { payload, .. } => payload.clone(),
-            _ => Bytes::new(),
+        let payload = if let Message::Chunk { payload, .. } = message {
+            payload.clone()
+        } else {
+            Bytes::new()
         };
         let head_length = envelope.encoded_len();
         let length = HEAD_LENGTH_BYTES + head_length + payload.len();

@@ -199,6 +199,8 @@ impl Watched {
 
     fn on_event(&mut self, event: &Event) {
         let since = self.began.elapsed();
+            eprintln!("{:?} {:?} {event:?}", self.began, since);
+        }
         if matches!(event, Event::Manifest(_)) {
             self.manifest.get_or_insert(since);
         } else if matches!(event, Event::Joined { .. }) {

@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::units::ratio;
+
 /// Ticks of `/proc/stat` per second; 100 on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
@@ -24,7 +26,7 @@ pub(crate) fn process_cpu() -> Duration {
 }
 
 /// Processor time all processes of this machine have used, on all cores.
-pub(crate) fn machine_cpu() -> Result<Duration> {
+fn machine_cpu() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
     let line = stat.lines().next().context("/proc/stat is empty")?;
     let fields: Vec<f64> =
@@ -57,11 +59,25 @@ pub(crate) fn memory() -> Result<Memory> {
 /// Bytes that have gone over the loopback interface, IP headers included.
 ///
 /// Packets that the kernel hands over in one piece (GSO) count one set of headers.
-pub(crate) fn loopback_bytes() -> Result<u64> {
+fn loopback_bytes() -> Result<u64> {
     let table = fs::read_to_string("/proc/net/dev").context("reading /proc/net/dev")?;
     let line = table.lines().find_map(|line| line.trim_start().strip_prefix("lo:"));
     let sent = line.and_then(|line| line.split_whitespace().nth(8)?.parse().ok());
     sent.context("/proc/net/dev does not list lo")
+}
+
+/// UDP datagrams received, and those dropped because a socket's receive buffer was full. A GSO
+/// batch that the kernel keeps in one piece counts as one.
+fn datagrams() -> Result<(u64, u64)> {
+    let table = fs::read_to_string("/proc/net/snmp").context("reading /proc/net/snmp")?;
+    let mut lines = table.lines().filter_map(|line| line.strip_prefix("Udp:"));
+    let (names, values) = lines.next().zip(lines.next()).context("no UDP counters")?;
+    let fields = || names.split_whitespace().zip(values.split_whitespace());
+    let field = |wanted| {
+        let value = fields().find(|(name, _)| *name == wanted).map(|(_, value)| value.parse());
+        value.and_then(Result::ok).unwrap_or(0)
+    };
+    Ok((field("InDatagrams"), field("RcvbufErrors")))
 }
 
 /// The load average of the last minute, as the kernel prints it.
@@ -75,20 +91,23 @@ pub(crate) fn load() -> String {
 pub(crate) struct Machine {
     cpu: Duration,
     loopback: u64,
+    datagrams: (u64, u64),
 }
 
 /// What happened on the machine between two moments.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
-    /// Wall-clock time.
-    pub(crate) cpu: Duration,
+    /// Processor time of all programs.
+    cpu: Duration,
     /// Bytes over loopback.
     pub(crate) loopback: u64,
+    /// UDP datagrams that arrived, and those that found no room.
+    datagrams: (u64, u64),
 }
 
 impl Machine {
     pub(crate) fn now() -> Result<Self> {
-        Ok(Self { cpu: machine_cpu()?, loopback: loopback_bytes()? })
+        Ok(Self { cpu: machine_cpu()?, loopback: loopback_bytes()?, datagrams: datagrams()? })
     }
 
     /// From `earlier` to this.
@@ -96,11 +115,21 @@ impl Machine {
         Window {
             cpu: self.cpu.saturating_sub(earlier.cpu),
             loopback: self.loopback.saturating_sub(earlier.loopback),
+            datagrams: (
+                self.datagrams.0.saturating_sub(earlier.datagrams.0),
+                self.datagrams.1.saturating_sub(earlier.datagrams.1),
+            ),
         }
     }
 }
 
 impl Window {
+    /// Share of datagrams that found no room in their socket's receive buffer.
+    pub(crate) fn drop_rate(&self) -> f64 {
+        let (received, dropped) = self.datagrams;
+        ratio(dropped, (received + dropped).max(1))
+    }
+
     /// Cores that others kept busy, given what was ours.
     pub(crate) fn other_cores(&self, own: Duration, elapsed: Duration) -> f64 {
         self.cpu.saturating_sub(own).as_secs_f64() / elapsed.as_secs_f64()

@@ -27,8 +27,9 @@ use crate::units::{Bitrate, as_f64, megabytes, per_gigabyte};
 
 /// Chunk length of a K = 1 stream from 1 Mbit/s on: the longest `banyan-coding` makes.
 pub(crate) const CHUNK: usize = 8 * 1024;
-/// From the first tick to the measured window.
-const WARM_UP: Duration = Duration::from_secs(2);
+/// From the first tick to the measured window. It begins, and so ends, 100 ms before a tick, when
+/// everything sent earlier has long arrived.
+const WARM_UP: Duration = Duration::from_millis(1_900);
 /// Ticks a saturated source may be ahead of the slowest child.
 const WINDOW: u64 = 2;
 /// Without progress for this long a saturated source goes on all the same: chunks may be lost.

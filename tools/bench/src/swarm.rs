@@ -58,8 +58,6 @@ pub(crate) struct Options {
 pub(crate) struct Outcome {
     /// Processor time of all peers.
     pub(crate) cpu: Duration,
-    /// Length of the window.
-    pub(crate) elapsed: Duration,
     /// Programme bytes that all receivers together should have got.
     pub(crate) needed: u64,
     /// Programme bytes they got, each counted once per receiver.
@@ -72,6 +70,8 @@ pub(crate) struct Outcome {
     pub(crate) control: u64,
     /// Bytes over loopback, everybody's.
     pub(crate) loopback: u64,
+    /// Share of UDP datagrams dropped at full receive buffers.
+    pub(crate) drop_rate: f64,
     /// Cores that other programs kept busy.
     pub(crate) other_cores: f64,
 }
@@ -117,6 +117,7 @@ pub(crate) async fn measure(options: Options) -> Result<Report> {
         Column { name: "control %", decimals: 3 },
         Column { name: "lo/coded", decimals: 3 },
         Column { name: "lo/programme", decimals: 3 },
+        Column { name: "UDP drops %", decimals: 2 },
         Column { name: "others' cores", decimals: 2 },
     ];
     let mut report = Report::new(title, &columns);
@@ -124,7 +125,7 @@ pub(crate) async fn measure(options: Options) -> Result<Report> {
         report.row(*name, cells(outcome));
     }
     for (name, cpu, wire) in ELSEWHERE {
-        let cells = vec![Some(cpu), None, None, None, None, None, wire, None];
+        let cells = vec![Some(cpu), None, None, None, None, None, wire, None, None];
         report.row(format!("  elsewhere: {name}"), cells);
     }
     let cost = per_gigabyte(ours.cpu, ours.delivered);
@@ -140,7 +141,12 @@ pub(crate) async fn measure(options: Options) -> Result<Report> {
     report.note(detail.text());
     report.note(
         "lo: bytes at IP level from /proc/net/dev, everybody's; a GSO batch counts one set of \
-         headers, so QUIC's true figure is up to 2 % higher",
+         headers, so QUIC's true figure is up to 2 % higher; to keep others' bytes out: unshare -n \
+         sh -c 'ip link set lo up; banyan-bench swarm'",
+    );
+    report.note(
+        "UDP drops: packets (GSO batches count once) that found their socket's buffer full, and \
+         were sent again by QUIC",
     );
     report.note(format!("lo before the run: {noise} bytes in {SILENCE:?}; load {}", meter::load()));
     report.note("elsewhere: reference/peers.md B0, 9 nodes at 10 Mbit/s of payload unless said");
@@ -158,6 +164,7 @@ fn cells(outcome: &Outcome) -> Vec<Option<f64>> {
         some(framed, ratio(outcome.control, framed) * 100.0),
         some(coded, ratio(outcome.loopback, coded)),
         Some(ratio(outcome.loopback, outcome.needed)),
+        Some(outcome.drop_rate * 100.0),
         Some(outcome.other_cores),
     ]
 }

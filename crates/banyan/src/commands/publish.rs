@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::cli::{LayeringArg, Publish};
-use crate::commands::{URI_ADDRESSES, key_seed, node_config, say, seed_of};
+use crate::commands::{URI_ADDRESSES, dialable, key_seed, node_config, say, seed_of};
 use crate::error::{Failure, Outcome};
 use crate::eventlog::{EventLog, Played};
 use crate::face::HttpFace;
@@ -108,7 +108,7 @@ async fn feed(
                 Some(Item::Generation(generation)) => {
                     if input.needs_pacing {
                         let (began, first) =
-                            *origin.get_or_insert((Instant::now(), generation.start));
+                            *origin.get_or_insert_with(|| (Instant::now(), generation.start));
                         sleep_until(began + complete_at(&generation, first)).await;
                     }
                     source.publish(&generation).await?;
@@ -187,7 +187,7 @@ impl Source {
         };
         let membership = node.join(request).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let addresses = node.listen_addresses();
+        let addresses = dialable(node);
         let rate = totals.map_or(0, |totals| rate_of(totals, setup.layering, setup.stripes));
         let manifest = Manifest {
             broadcast,
@@ -229,7 +229,7 @@ impl Source {
     }
 
     pub(super) fn uri(&self, node: &NodeHandle) -> BroadcastUri {
-        let addresses = node.listen_addresses();
+        let addresses = dialable(node);
         let via = addresses.iter().take(URI_ADDRESSES).map(ToString::to_string).collect();
         BroadcastUri { broadcast: self.key.broadcast(), via }
     }

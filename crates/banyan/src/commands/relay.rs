@@ -7,7 +7,7 @@ use banyan_core::{Config, Event, Role};
 use banyan_net::{JoinRequest, Node};
 
 use crate::cli::Relay;
-use crate::commands::{node_config, say, seed_of, via};
+use crate::commands::{dialable, node_config, say, seed_of, via};
 use crate::error::Outcome;
 use crate::eventlog::{EventLog, Played};
 use crate::signals;
@@ -30,7 +30,7 @@ pub(super) async fn run(options: Relay) -> Outcome {
         })
         .collect::<Outcome<Vec<_>>>()?;
     let node = Node::start(node_config(&options.common, true)?).await?;
-    for address in node.listen_addresses() {
+    for address in dialable(&node) {
         say(&address.to_string());
     }
     let (sender, mut events) = tokio::sync::mpsc::channel(64);

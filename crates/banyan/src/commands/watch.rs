@@ -151,7 +151,11 @@ impl Viewer {
                 let peer = format!("{peer:.8}");
                 tracing::warn!(peer, kind = violation.name(), "a peer broke the protocol");
             }
-            _ => {}
+            Event::Joined { .. }
+            | Event::Roles(_)
+            | Event::Parent { .. }
+            | Event::Children { .. }
+            | _ => {}
         }
         Ok(false)
     }

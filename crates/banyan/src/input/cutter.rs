@@ -61,7 +61,7 @@ pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<I
                 Event::Skipped { stream_type, pid, reason } => cut.push(Item::Notice(format!(
                     "the stream of type {stream_type:#04x} (pid {pid}) is skipped: {reason}"
                 ))),
-                _ => {}
+                Event::Discontinuity | _ => {}
             }
         }
         if let Err(error) = result {

@@ -59,7 +59,7 @@ impl FileInput {
         let container = sniff(&head[..length]);
         match &container {
             Container::Unknown(hint) => Err(Failure::failed(format!("{}: {hint}", path.display()))),
-            _ => Ok(Self { path: path.to_owned(), container }),
+            Container::MpegTs | Container::Mp4 => Ok(Self { path: path.to_owned(), container }),
         }
     }
 
@@ -77,7 +77,9 @@ impl FileInput {
                             Priority::Key | Priority::Audio => {
                                 totals.vital_bytes += unit.data.len() as u64;
                             }
-                            _ => totals.other_bytes += unit.data.len() as u64,
+                            Priority::Reference | Priority::Droppable => {
+                                totals.other_bytes += unit.data.len() as u64;
+                            }
                         }
                     }
                     return totals.vital_bytes + totals.other_bytes < LOOKED_THROUGH;
@@ -111,7 +113,7 @@ impl FileInput {
         let file = BufReader::new(open(&self.path)?);
         let result = match self.container {
             Container::Mp4 => read_mp4(file, repeat, take),
-            _ => read_ts(file, repeat, take),
+            Container::MpegTs | Container::Unknown(_) => read_ts(file, repeat, take),
         };
         result.map_err(|error| Failure::Failed(error.context(self.path.display().to_string())))
     }
@@ -174,7 +176,7 @@ fn read_ts(
                 Event::Skipped { stream_type, pid, reason } => take(Item::Notice(format!(
                     "the stream of type {stream_type:#04x} (pid {pid}) is skipped: {reason}"
                 ))),
-                _ => true,
+                Event::Discontinuity | _ => true,
             };
             if !goes_on {
                 return Ok(());

@@ -99,10 +99,10 @@ pub(super) async fn tcp(address: &str, items: mpsc::Sender<Item>) -> Outcome {
 }
 
 fn cannot_listen(scheme: &str, address: &str, error: &std::io::Error) -> Failure {
-    let hint = match error.kind() {
-        std::io::ErrorKind::AddrInUse => ": the port is taken: choose another",
-        std::io::ErrorKind::AddrNotAvailable => ": this machine has no such address",
-        _ => "",
+    let hint = if error.kind() == std::io::ErrorKind::AddrInUse {
+        ": the port is taken: choose another"
+    } else {
+        ""
     };
     Failure::failed(format!("cannot listen on {scheme}://{address}: {error}{hint}"))
 }

@@ -163,6 +163,7 @@ impl Overlay for PeerCast {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others belong to other overlays")]
     fn on_message(
         &mut self,
         cx: &mut Context<'_>,

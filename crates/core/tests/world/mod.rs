@@ -3,7 +3,13 @@
 //!
 //! For tests of `banyan-core` alone. It has no bandwidth, no loss and no address translation.
 
-#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "test support")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::cast_possible_truncation,
+    clippy::large_enum_variant,
+    reason = "test support"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -324,7 +330,7 @@ impl World {
             Layer { threshold: full, data: data(PAYLOAD * 3, 2) },
         ];
         self.with(self.source, |peer, now| {
-            peer.publish(now, &layers, n % 4 == 0).unwrap();
+            peer.publish(now, &layers, n.is_multiple_of(4)).unwrap();
         });
     }
 

@@ -117,10 +117,10 @@ pub(crate) async fn measure(
     ensure!(refused == 0, "gossipsub refused to publish {refused} messages");
     Ok(Outcome {
         cpu,
-        elapsed,
         needed: count * tick_bytes as u64 * u64::from(peers - 1),
         delivered,
         loopback: window.loopback,
+        drop_rate: window.drop_rate(),
         other_cores: window.other_cores(cpu, elapsed),
         ..Outcome::default()
     })

@@ -47,6 +47,7 @@ pub(crate) struct Detail {
     deepest: u32,
     source_media: u64,
     build: Duration,
+    slowest: Duration,
     viewers: u64,
 }
 
@@ -54,10 +55,11 @@ impl Detail {
     /// It in a sentence.
     pub(crate) fn text(&self) -> String {
         format!(
-            "banyan: forest complete after {:.2} s, depth {}, at most {} interior stripes per \
-             viewer; of {} generations {} played, {} in full; source sent {:.2} x the coded stream; \
+            "banyan: forest complete after {:.2} s (slowest viewer {:.2} s), depth {}, at most {} \
+             interior stripes per viewer; of {} generations {} played, {} in full; source sent {:.2} x the coded stream; \
              {} duplicate bytes, {} chunks repaired, {} messages dropped",
             self.build.as_secs_f64(),
+            self.slowest.as_secs_f64(),
             self.deepest,
             self.interior,
             self.generations,
@@ -208,13 +210,13 @@ pub(crate) async fn measure(plan: &Plan, peers: u32, seconds: u64) -> Result<Det
     let control = sum(|stats| stats.control_bytes_sent);
     let outcome = Outcome {
         cpu,
-        elapsed,
         needed: due * plan.media_bytes() as u64,
         delivered: played.iter().map(|played| played.bytes).sum(),
         coded: due * plan.coded_bytes() as u64,
         framed: sum(|stats| stats.media_bytes_sent) + control,
         control,
         loopback: window.loopback,
+        drop_rate: window.drop_rate(),
         other_cores: window.other_cores(cpu, elapsed),
     };
     let stripes = after.snapshots.iter().flat_map(|snapshot| &snapshot.stripes);
@@ -230,6 +232,7 @@ pub(crate) async fn measure(plan: &Plan, peers: u32, seconds: u64) -> Result<Det
         deepest: stripes.map(|stripe| stripe.depth).max().unwrap_or(0),
         source_media: after.source.media_bytes_sent - before.source.media_bytes_sent,
         build: swarm.build,
+        slowest: swarm.viewers.iter().filter_map(|v| v.watched().joined).max().unwrap_or_default(),
         viewers,
     };
     swarm.stop().await;

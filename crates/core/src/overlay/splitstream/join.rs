@@ -134,7 +134,8 @@ impl SplitStream {
         natives.sort_by_key(|contact| !cx.links.is_connected(&contact.peer));
         let parent = self.trees[stripe.index()].parent.as_ref().map(|parent| &parent.contact);
         let parent = parent.filter(unvisited);
-        let next = parent.or(natives.first().copied()).or(cx.view.source().filter(unvisited));
+        let native = natives.first().copied();
+        let next = parent.or(native).or_else(|| cx.view.source().filter(unvisited));
         match next.cloned() {
             Some(next) => hand_on(cx, join, &next),
             None => self.fail_join(cx, join, Reason::NoRoute),

@@ -5,6 +5,8 @@
 //! is one, else the native farthest from the key, and it is told to go below the newcomer, which
 //! comes before it and has room, so that no search follows.
 
+use std::collections::btree_map::Entry;
+
 use banyan_wire::{Contact, MAX_CANDIDATES, Message, PeerId, Reason, Start, StripeId};
 
 use crate::overlay::Context;
@@ -65,8 +67,8 @@ impl SplitStream {
         let Some(lost) = lost else { return };
         let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
         child.free_slots = 0;
-        if !self.suspects.contains_key(&lost) {
-            self.suspects.insert(lost, cx.now + cx.config.probe_timeout);
+        if let Entry::Vacant(suspect) = self.suspects.entry(lost) {
+            suspect.insert(cx.now + cx.config.probe_timeout);
             cx.send(lost, Message::Probe { stripe });
         }
     }

@@ -6,14 +6,13 @@
 //!                                      ├─ Member … the viewers
 //!                                      └─ a relay, where a broadcast is found by the directory alone
 //!   hostile test ──▶ Raw     substreams driven by hand: any bytes, to anybody
-//!                └─▶ Liar    an honest peer machine whose words are twisted on the way out
 //! ```
 //!
 //! Waits are for states and events, bounded only so that a hang becomes a failure. The one clock
 //! is the interval at which an input delivers its generations.
 
 mod member;
-
+mod raw;
 mod swarm;
 
 use std::future::Future;
@@ -22,13 +21,16 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use member::{Log, Member};
-
+pub use raw::{Heard, Lane, Raw};
 pub use swarm::{Entry, Swarm, SwarmConfig, is_complete, is_disjoint, is_settled, join_request};
 
 /// QUIC on this machine, at a port the system chooses.
 pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 /// TCP on this machine, at a port the system chooses.
 pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// Between two looks at a state of which no event tells.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Awaits `future`; a minute means that it never comes.
 ///

@@ -5,11 +5,11 @@
 use anyhow::{Context as _, Result};
 use banyan_coding::Layer;
 use banyan_core::{Event, Playout, Snapshot, Violation};
-use banyan_net::{Membership, NodeHandle};
-use banyan_wire::{GenerationId, PeerId, SignedManifest};
+use banyan_net::{JoinRequest, Membership, NodeHandle};
+use banyan_wire::{GenerationId, PeerId, SignedManifest, StripeId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::within;
+use crate::{LOOK, within};
 
 /// What a member has said so far.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Log {
     pub played: Vec<Playout>,
     /// Breaches of the protocol by others.
     pub violations: Vec<(PeerId, Violation)>,
+    /// Parents it was given, in order.
+    pub parents: Vec<(StripeId, PeerId)>,
     /// Whether it has heard of the end, and played up to it.
     pub has_ended: bool,
 }
@@ -41,7 +43,34 @@ enum Ask {
 }
 
 impl Member {
-    pub(crate) fn new(node: NodeHandle, membership: Membership) -> Self {
+    /// Joins a broadcast.
+    ///
+    /// # Errors
+    /// Where the node does not join.
+    pub async fn start(node: NodeHandle, request: JoinRequest) -> Result<Self> {
+        let membership = node.join(request).await?;
+        Ok(Self::new(node, membership))
+    }
+
+    /// Looks at its state until that passes `test`.
+    ///
+    /// # Errors
+    /// Where the node has stopped.
+    ///
+    /// # Panics
+    /// If that does not come about.
+    pub async fn until(&self, what: &str, test: impl Fn(&Snapshot) -> bool) -> Result<()> {
+        within(what, async {
+            let mut look = tokio::time::interval(LOOK);
+            while !test(&self.snapshot().await?) {
+                look.tick().await;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn new(node: NodeHandle, membership: Membership) -> Self {
         let (sender, log) = watch::channel(Log::default());
         let (asks, asked) = mpsc::unbounded_channel();
         tokio::spawn(listen(membership, sender, asked));
@@ -101,6 +130,9 @@ async fn listen(
                 Some(Event::Violation { peer, violation }) => {
                     log.send_modify(|log| log.violations.push((peer, violation)));
                 }
+                Some(Event::Parent { stripe, parent: Some(parent) }) => {
+                    log.send_modify(|log| log.parents.push((stripe, parent)));
+                }
                 Some(Event::Ended) => log.send_modify(|log| log.has_ended = true),
                 Some(_) => {}
                 None => return,
@@ -113,7 +145,7 @@ async fn listen(
                 }
                 Some(Ask::Publish { layers, is_random_access, reply }) => {
                     let Ok(id) = membership.publish(layers, is_random_access).await else { return };
-                    drop(reply.send(id));
+                    let _ = reply.send(id);
                 }
                 Some(Ask::Manifest(manifest)) => {
                     if membership.set_manifest(*manifest).await.is_err() {

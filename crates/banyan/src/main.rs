@@ -1,6 +1,7 @@
 //! The `banyan` binary: parses the command line, runs the command, turns its end into an exit code
 //! (0 done, 1 failed, 2 bad usage).
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use banyan::cli::{Cli, LogFormat};
@@ -14,7 +15,10 @@ const DEFAULT_LOG: &str = "warn,libp2p_kad=error,libp2p_swarm=error,libp2p_quic=
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match cli.log {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().init(),

@@ -7,7 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -227,7 +227,7 @@ fn ctrl_c_ends_a_viewer_well_and_leaves_a_whole_file() {
     assert_eq!(publisher.rest(), "", "the publisher prints one line");
 
     let length = fs::metadata(scene.path("out.ts")).unwrap().len();
-    assert!(length > 0 && length % 188 == 0, "{length} bytes are no whole packets");
+    assert!(length > 0 && length.is_multiple_of(188), "{length} bytes are no whole packets");
     assert_eq!(decode_errors(&scene.text("out.ts")), "");
 }
 
@@ -253,11 +253,11 @@ fn a_running_viewer_shows_its_picture_its_state_and_its_metrics() {
     }
 
     let (head, body) = get(&http, "/live.ts", 188 * 200);
-    assert!(head.starts_with("HTTP/1.1 200") && head.contains("video/mp2t"), "{head}");
+    assert!(head.contains(" 200 OK") && head.contains("video/mp2t"), "{head}");
     assert!(body.chunks_exact(188).all(|packet| packet[0] == 0x47), "whole packets, in order");
 
     let (head, body) = get(&http, "/api/state", usize::MAX);
-    assert!(head.starts_with("HTTP/1.1 200") && head.contains("application/json"), "{head}");
+    assert!(head.contains(" 200 OK") && head.contains("application/json"), "{head}");
     let state: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(state["role"], "viewer");
     assert_eq!(state["title"], "a face");
@@ -268,13 +268,13 @@ fn a_running_viewer_shows_its_picture_its_state_and_its_metrics() {
     assert_eq!(state["playback"]["generations_missed"], 0);
 
     let (head, body) = get(&http, "/metrics", usize::MAX);
-    assert!(head.starts_with("HTTP/1.1 200") && head.contains("openmetrics"), "{head}");
+    assert!(head.contains(" 200 OK") && head.contains("openmetrics"), "{head}");
     let metrics = String::from_utf8(body).unwrap();
     assert!(metrics.contains("banyan_stripes_rooted 16"), "{metrics}");
     assert!(metrics.trim_end().ends_with("# EOF"), "{metrics}");
 
     let (head, _) = get(&http, "/nowhere", usize::MAX);
-    assert!(head.starts_with("HTTP/1.1 404"), "{head}");
+    assert!(head.contains(" 404 "), "{head}");
     for process in [&mut viewer, &mut publisher] {
         process.interrupt();
         assert_eq!(process.wait().code(), Some(0));
@@ -316,9 +316,9 @@ impl<'a> Live<'a> {
     fn start(scene: &'a Scene, options: &[&str]) -> Self {
         let input = format!("tcp://127.0.0.1:{}", free_tcp_port());
         let arguments = [&["publish", &input, "--listen", LOOPBACK], options].concat();
-        let mut publisher = scene.spawn(&arguments);
+        let publisher = scene.spawn(&arguments);
         let uri = publisher.line();
-        let mut viewer = scene.watch(&uri, &["--output", "out.ts"]);
+        let viewer = scene.watch(&uri, &["--output", "out.ts"]);
         viewer.await_event("joined");
         Self { scene, publisher, viewer, input, seen: Vec::new() }
     }

@@ -9,7 +9,8 @@
 //!
 //! A generation's deadline is its emission time on the source's clock plus an anchor, fixed when
 //! playback begins: the fastest delivery seen plus the playout delay. A stall of the source moves
-//! emissions, and with them the deadlines. Where generations come complete but late twice in a row,
+//! emissions, and with them the deadlines. A viewer that finds itself further behind the newest
+//! generation than anything is kept begins anew. Where generations come complete but late twice in a row,
 //! the anchor moves.
 //!
 //! Decides deadlines. What a generation's bytes mean is left to `banyan-media`.
@@ -182,6 +183,10 @@ impl Playback {
                 }
                 State::Playing { next, anchor } => {
                     let (next, anchor) = (*next, *anchor);
+                    if is_far_behind(now, anchor, store, config) {
+                        self.state = State::Waiting { ready: None };
+                        return None;
+                    }
                     if self.end.is_some_and(|end| next >= end) {
                         self.state = State::Done;
                         return Some(Due::End);
@@ -263,6 +268,15 @@ impl Playback {
     fn give_up_at(&self, config: &Config) -> Option<Instant> {
         self.end_known_at.map(|known| known + config.playout_delay + config.playout_delay)
     }
+}
+
+/// Whether the newest generation would be played later than anything is kept: then playback began
+/// with something that was replayed, or the source's clock has jumped. It begins anew.
+fn is_far_behind(now: Instant, anchor: i64, store: &Store, config: &Config) -> bool {
+    store.newest().and_then(|newest| store.get(newest)).is_some_and(|stored| {
+        let due = instant(signed(stored.emitted_at()).saturating_add(anchor));
+        due > now + config.retention + config.playout_delay
+    })
 }
 
 /// What [`Playback::poll`] gives.

@@ -32,6 +32,10 @@ use crate::{Config, Event, Instant, Output, Role, Stats, StripeSnapshot, Violati
 const ASSUMED_STREAM_RATE: u64 = 4_000_000;
 /// Most children a peer takes, whatever its upload bears: a connection costs about 100 KB.
 const MAX_CHILDREN: u64 = 512;
+/// Generation numbers kept for each second between two starts of a source: its first number is this
+/// times the time of its manifest, so that a source that starts again with its key never uses a
+/// number twice. Twice what 500 ms generations use.
+const NUMBERS_PER_SECOND: u64 = 4;
 /// Longest wait for contacts before the trees are joined with those at hand.
 const CONTACTS_WAIT: Duration = Duration::from_millis(300);
 /// Between two messages to a peer that pushes what we did not ask for.
@@ -54,6 +58,8 @@ pub(crate) struct Session {
     start_at: Option<Instant>,
     refresh_at: Instant,
     next_generation: GenerationId,
+    /// Added to our clock for emission times: those go on growing when a source starts again.
+    epoch: u64,
     last_data_at: Instant,
     has_lost_source: bool,
     ends_at: Option<Instant>,
@@ -90,7 +96,10 @@ impl Session {
             playback: Playback::new(interval),
             start_at: Some(now + CONTACTS_WAIT),
             refresh_at: now + config.refresh_interval,
-            next_generation: GenerationId(0),
+            next_generation: GenerationId(
+                description.created_at.saturating_mul(NUMBERS_PER_SECOND),
+            ),
+            epoch: description.created_at.saturating_mul(1_000_000),
             last_data_at: now,
             has_lost_source: false,
             ends_at: None,
@@ -171,7 +180,7 @@ impl Session {
         let hashes = coded.chunks.iter().map(|c| c.iter().map(|c| chunk_hash(c)).collect());
         let sealed = Sealed::new(
             generation,
-            now.as_micros(),
+            self.epoch.saturating_add(now.as_micros()),
             is_random_access,
             coded.layout,
             hashes.collect(),
@@ -215,7 +224,7 @@ impl Session {
             Message::Header(header) => {
                 let (generation, stripe) = (header.commitment.generation, header.stripe);
                 let is_first = self.store.get(generation).is_none();
-                match self.store.insert_header(now, header) {
+                match self.store.insert_header(now, header, config.retention) {
                     Insert::New => {}
                     Insert::Duplicate | Insert::Headless => return Ok(()),
                     Insert::Stale => {

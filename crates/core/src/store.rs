@@ -28,6 +28,10 @@ const MAX_GENERATIONS: usize = 64;
 /// oldest generation goes.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// A header emitted this long before the newest one here can only be a replay: nobody keeps a
+/// generation for a tenth of it.
+const REPLAY_HORIZON: Duration = Duration::from_secs(120);
+
 /// What became of a header or chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Insert {
@@ -114,14 +118,24 @@ impl Store {
         }
     }
 
-    /// Verifies and keeps a header.
-    pub(crate) fn insert_header(&mut self, now: Instant, header: DescriptionHeader) -> Insert {
+    /// Verifies and keeps a header. One emitted more than `retention` before the newest here is
+    /// stale, so that an old generation, genuine as it is, cannot pass for the live edge.
+    pub(crate) fn insert_header(
+        &mut self,
+        now: Instant,
+        header: DescriptionHeader,
+        retention: Duration,
+    ) -> Insert {
         let commitment = &header.commitment;
         let generation = commitment.generation;
         if commitment.layout.stripes() != self.stripes || !self.stripes.contains(header.stripe) {
             return Insert::Refused(Violation::Mismatch);
         }
-        if generation < self.floor {
+        let age = self.newest_emission().saturating_sub(commitment.emitted_at);
+        if u128::from(age) > REPLAY_HORIZON.as_micros() {
+            return Insert::Refused(Violation::Replayed);
+        }
+        if generation < self.floor || u128::from(age) > retention.as_micros() {
             return Insert::Stale;
         }
         match self.generations.get(&generation).map(|stored| &stored.first) {
@@ -145,8 +159,8 @@ impl Store {
         });
         if stored.first.commitment != header.commitment {
             // The source signed two versions of a generation. The first one here counts: mixing
-            // them would rebuild neither.
-            return Insert::Refused(Violation::Mismatch);
+            // them would rebuild neither. Whoever passed the other on is not to blame.
+            return Insert::Duplicate;
         }
         let slot = &mut stored.headers[stripe.index()];
         if slot.is_some() {
@@ -260,8 +274,12 @@ impl Store {
     pub(crate) fn forget(&mut self, now: Instant, retention: Duration) {
         loop {
             let is_too_much = self.bytes > MAX_BYTES || self.generations.len() > MAX_GENERATIONS;
+            let newest = self.newest_emission();
             let Some(entry) = self.generations.first_entry() else { return };
-            if !is_too_much && entry.get().first_arrival + retention >= now {
+            let age = newest.saturating_sub(entry.get().emitted_at());
+            let is_old = u128::from(age) > retention.as_micros()
+                || entry.get().first_arrival + retention < now;
+            if !is_too_much && !is_old {
                 return;
             }
             let (generation, stored) = entry.remove_entry();
@@ -273,6 +291,11 @@ impl Store {
     /// K.
     pub(crate) fn stripes(&self) -> StripeCount {
         self.stripes
+    }
+
+    /// When the newest generation here was emitted, on the source's clock.
+    fn newest_emission(&self) -> u64 {
+        self.generations.values().next_back().map_or(0, Stored::emitted_at)
     }
 
     pub(crate) fn get(&self, generation: GenerationId) -> Option<&Stored> {
@@ -329,5 +352,115 @@ impl Store {
                 (entry.map_or(newest, |(generation, _)| *generation), 0)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use banyan_coding::{Layer, encode};
+    use banyan_wire::BroadcastKey;
+
+    use super::*;
+
+    const RETENTION: Duration = Duration::from_secs(8);
+
+    fn key() -> BroadcastKey {
+        BroadcastKey::from_seed(&[1; 32])
+    }
+
+    fn store() -> Store {
+        let broadcast = key().broadcast();
+        let verifier = Verifier::new(&broadcast).expect("a key");
+        Store::new(broadcast, verifier, StripeCount::DEFAULT)
+    }
+
+    /// The headers and chunks of a generation emitted `seconds` after the broadcast began.
+    fn generation(id: u64, seconds: u64) -> (Vec<DescriptionHeader>, Vec<Vec<Bytes>>) {
+        let layers = [Layer { threshold: 11, data: vec![7; 9000].into() }];
+        let coded = encode(StripeCount::DEFAULT, 256, &layers).expect("valid layers");
+        let hashes = coded.chunks.iter().map(|c| c.iter().map(|c| chunk_hash(c)).collect());
+        let emitted_at = seconds * 1_000_000;
+        let sealed =
+            Sealed::new(GenerationId(id), emitted_at, true, coded.layout, hashes.collect());
+        let signature = sealed.sign(&key());
+        let headers = StripeCount::DEFAULT.iter().map(|s| sealed.header(s, signature)).collect();
+        (headers, coded.chunks)
+    }
+
+    #[test]
+    fn an_old_generation_does_not_pass_for_the_live_edge_however_genuine_it_is() {
+        let mut store = store();
+        let (live, _) = generation(1000, 500);
+        let (old, _) = generation(980, 490);
+        let (ancient, _) = generation(2, 1);
+        assert_eq!(store.insert_header(Instant::ZERO, live[0].clone(), RETENTION), Insert::New);
+        assert_eq!(store.insert_header(Instant::ZERO, old[0].clone(), RETENTION), Insert::Stale);
+        let refused = Insert::Refused(Violation::Replayed);
+        assert_eq!(store.insert_header(Instant::ZERO, ancient[0].clone(), RETENTION), refused);
+    }
+
+    #[test]
+    fn what_was_replayed_to_a_newcomer_is_forgotten_when_the_live_edge_comes() {
+        let mut store = store();
+        let (old, _) = generation(2, 1);
+        assert_eq!(store.insert_header(Instant::ZERO, old[0].clone(), RETENTION), Insert::New);
+        let (live, _) = generation(1000, 500);
+        assert_eq!(store.insert_header(Instant::ZERO, live[0].clone(), RETENTION), Insert::New);
+        store.forget(Instant::ZERO, RETENTION);
+        assert!(store.get(GenerationId(2)).is_none() && store.get(GenerationId(1000)).is_some());
+    }
+
+    #[test]
+    fn a_chunk_needs_its_header_and_a_header_its_signature() {
+        let mut store = store();
+        let (headers, chunks) = generation(5, 1);
+        let id = ChunkId { generation: GenerationId(5), stripe: StripeId(3), index: 0 };
+        assert_eq!(store.insert_chunk(id, chunks[3][0].clone()), Insert::Headless);
+        let mut forged = headers[3].clone();
+        forged.signature[0] ^= 1;
+        let refused = Insert::Refused(Violation::Forged);
+        assert_eq!(store.insert_header(Instant::ZERO, forged, RETENTION), refused);
+        let header = headers[3].clone();
+        assert_eq!(store.insert_header(Instant::ZERO, header, RETENTION), Insert::New);
+        let refused = Insert::Refused(Violation::ForgedChunk);
+        assert_eq!(store.insert_chunk(id, chunks[4][0].slice(1..)), refused);
+        assert_eq!(store.insert_chunk(id, chunks[3][0].clone()), Insert::New);
+        assert_eq!(store.insert_chunk(id, chunks[3][0].clone()), Insert::Duplicate);
+    }
+
+    #[test]
+    fn a_rebuilt_description_is_the_one_the_source_made() {
+        let mut store = store();
+        let (headers, chunks) = generation(5, 1);
+        for stripe in (0..13).map(StripeId) {
+            let header = headers[stripe.index()].clone();
+            store.insert_header(Instant::ZERO, header, RETENTION);
+            for (index, chunk) in (0..).zip(&chunks[stripe.index()]) {
+                let id = ChunkId { generation: GenerationId(5), stripe, index };
+                assert_eq!(store.insert_chunk(id, chunk.clone()), Insert::New);
+            }
+        }
+        let missing = store.complete(GenerationId(5), &[StripeId(15)]).expect("can be rebuilt");
+        assert_eq!(missing, [(StripeId(15), (0..chunks[15].len()).collect::<Vec<_>>())]);
+        let stored = store.get(GenerationId(5)).expect("here");
+        assert_eq!(
+            stored.header(StripeId(15)).map(|h| DescriptionHeader::clone(h)),
+            Some(headers[15].clone())
+        );
+        assert_eq!(stored.chunk(StripeId(15), 0), Some(chunks[15][0].clone()));
+    }
+
+    #[test]
+    fn the_store_resumes_at_its_first_gap() {
+        let mut store = store();
+        assert_eq!(store.resume_point(StripeId(0), None), Start::Live);
+        let (headers, chunks) = generation(5, 1);
+        store.insert_header(Instant::ZERO, headers[0].clone(), RETENTION);
+        let id = ChunkId { generation: GenerationId(5), stripe: StripeId(0), index: 0 };
+        store.insert_chunk(id, chunks[0][0].clone());
+        assert_eq!(store.resume_point(StripeId(0), None), Start::At(GenerationId(5), 1));
+        assert_eq!(store.resume_point(StripeId(1), None), Start::At(GenerationId(5), 0));
+        let next = Some(GenerationId(6));
+        assert_eq!(store.resume_point(StripeId(0), next), Start::At(GenerationId(6), 0));
     }
 }

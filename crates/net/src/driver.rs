@@ -393,9 +393,9 @@ impl Driver {
     }
 
     fn on_unreachable(&mut self, now: Instant, peer: PeerId, error: &libp2p::swarm::DialError) {
-        let text = error.to_string();
+        let text = cause(error);
         if let Some(unreachable) = self.host.bootstrap.on_failed(now, &peer, text) {
-            tracing::warn!(error = unreachable.error, "no bootstrap peer can be reached");
+            tracing::debug!(error = unreachable.error, "no bootstrap peer can be reached");
             let event = NodeEvent::BootstrapUnreachable {
                 tried: unreachable.tried,
                 error: unreachable.error,
@@ -467,4 +467,25 @@ fn introducers(via: &[(PeerId, Multiaddr)], local: PeerId) -> Vec<Contact> {
         }
     }
     peers.iter().map(|(peer, addresses)| address::bare_contact(*peer, addresses)).collect()
+}
+
+/// Why a dial failed, in a few words: the innermost cause of the last address that was tried.
+fn cause(error: &libp2p::swarm::DialError) -> String {
+    use libp2p::TransportError;
+    use libp2p::swarm::DialError;
+    let DialError::Transport(errors) = error else { return one_line(&error.to_string()) };
+    let Some((_, TransportError::Other(error))) = errors.last() else {
+        return "the address cannot be dialled".to_owned();
+    };
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    one_line(&innermost.to_string())
+}
+
+/// The last item of a list that libp2p spreads over several lines.
+fn one_line(text: &str) -> String {
+    let last = text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("unreachable");
+    last.trim().trim_start_matches("- ").trim_end_matches([')', ']', ':', ' ']).to_owned()
 }

@@ -33,7 +33,8 @@ const SIGNING_CONTEXT: &[u8] = b"banyan/generation/1";
 pub struct Commitment {
     /// The generation.
     pub generation: GenerationId,
-    /// When the source finished it: microseconds of the source's clock since the broadcast began.
+    /// When the source finished it: microseconds of the source's clock since the Unix epoch. It
+    /// never goes back, not even when a source starts again with its key.
     pub emitted_at: u64,
     /// Whether it begins with a random access picture, so that playback may begin with it.
     pub is_random_access: bool,

@@ -160,6 +160,10 @@ impl Source {
         let layers = self.plan.generation(&mut self.noise);
         Ok(self.membership.publish(layers, is_random_access).await?)
     }
+
+    pub(crate) async fn snapshot(&self) -> Result<Snapshot> {
+        Ok(self.membership.snapshot().await?)
+    }
 }
 
 impl Viewer {
@@ -199,8 +203,6 @@ impl Watched {
 
     fn on_event(&mut self, event: &Event) {
         let since = self.began.elapsed();
-            eprintln!("{:?} {:?} {event:?}", self.began, since);
-        }
         if matches!(event, Event::Manifest(_)) {
             self.manifest.get_or_insert(since);
         } else if matches!(event, Event::Joined { .. }) {

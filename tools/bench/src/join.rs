@@ -33,6 +33,9 @@ const GOAL_RESTING: f64 = 64.0;
 const GOAL_STARTUP: f64 = 1.0;
 const GOAL_WORST: f64 = 3.0;
 
+/// When a joiner reached something, from its request to join.
+type Milestone = fn(&Watched) -> Option<Duration>;
+
 /// Settings of the bench.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Options {
@@ -85,7 +88,7 @@ pub(crate) async fn measure(options: Options) -> Result<Report> {
     report.row("connections opened by a member while the swarm was built", spread(&members)?);
     report.row("connections of a member at rest", spread(&resting)?);
     let mut playing = Vec::new();
-    let milestones: [(&str, fn(&Watched) -> Option<Duration>); 3] = [
+    let milestones: [(&str, Milestone); 3] = [
         ("seconds to the manifest", |watched| watched.manifest),
         ("seconds to a parent on every stripe", |watched| watched.joined),
         ("seconds to the first playable generation", |watched| watched.playing),
@@ -106,6 +109,10 @@ pub(crate) async fn measure(options: Options) -> Result<Report> {
     let startup = |index: usize| playing.get(index).copied().flatten().unwrap_or(f64::NAN);
     report.goal("median seconds to the first picture", startup(1), GOAL_STARTUP);
     report.goal("most seconds to the first picture", startup(3), GOAL_WORST);
+    report.goal("members that never had all stripes", as_f64(swarm.incomplete.len() as u64), 0.0);
+    for viewer in swarm.incomplete {
+        report.note(viewer);
+    }
     report.note("startup goals are for links of 40 ms; these links have none to speak of");
     report.note(format!("a random access generation every 2 s; load {}", meter::load()));
     Ok(report)

@@ -139,6 +139,9 @@ pub(crate) async fn measure(options: Options) -> Result<Report> {
     report.note("CPU of the whole process: source, all viewers, libp2p, measuring");
     report.note("GB of programme: bytes of layers that reached playout, each once per viewer");
     report.note(detail.text());
+    for viewer in detail.incomplete {
+        report.note(viewer);
+    }
     report.note(
         "lo: bytes at IP level from /proc/net/dev, everybody's; a GSO batch counts one set of \
          headers, so QUIC's true figure is up to 2 % higher; to keep others' bytes out: unshare -n \

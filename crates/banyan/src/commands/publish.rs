@@ -161,6 +161,8 @@ pub(super) struct Source {
     pub(super) membership: Membership,
     /// Generations published.
     pub(super) published: u64,
+    /// One more than the last of them.
+    end: GenerationId,
     key: BroadcastKey,
     manifest: Manifest,
     layering: LayeringArg,
@@ -212,6 +214,7 @@ impl Source {
         let mut source = Self {
             membership,
             published: 0,
+            end: GenerationId(0),
             key,
             manifest,
             layering: setup.layering,
@@ -273,13 +276,14 @@ impl Source {
             self.tell().await?;
         }
         let id = self.membership.publish(layers, generation.random_access).await?;
-        self.published = id.0 + 1;
+        self.published += 1;
+        self.end = id.next();
         Ok(())
     }
 
     /// Tells everybody which generation was the last.
     pub(super) async fn end(&mut self) {
-        self.manifest.ended_at = Some(GenerationId(self.published));
+        self.manifest.ended_at = Some(self.end);
         if let Err(failure) = self.tell().await {
             tracing::debug!(%failure, "the end could not be told");
         }

@@ -1,3 +1,5 @@
+//! The directory: what is stored, and what is found from a third node.
+
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use banyan_wire::{BroadcastKey, Manifest, Overlay, StripeCount};

@@ -1,3 +1,5 @@
+//! Links over real transports: frames in order and whole, and what is refused.
+
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 #![expect(clippy::cast_possible_truncation, reason = "patterns may wrap")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "one event is waited for")]

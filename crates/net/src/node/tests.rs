@@ -1,3 +1,5 @@
+//! Nodes on this machine: starting, joining, finding, ending.
+
 #![expect(clippy::unwrap_used, reason = "a failed unwrap fails the test")]
 
 use std::future::Future;

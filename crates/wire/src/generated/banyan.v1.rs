@@ -328,7 +328,7 @@ pub struct DescriptionHeader {
     pub generation: u64,
     #[prost(uint32, tag = "2")]
     pub stripe: u32,
-    /// Microseconds of the source's clock, since the broadcast began.
+    /// Microseconds of the source's clock, since the Unix epoch.
     #[prost(uint64, tag = "3")]
     pub emitted_at: u64,
     #[prost(bool, tag = "4")]

@@ -18,8 +18,8 @@ use crate::meter::{Machine, process_cpu};
 use crate::payload::{GENERATION, Plan};
 use crate::units::ratio;
 
-/// How long the forest may take to be complete.
-const BUILD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the forest may take to be complete once the last peer has started.
+const BUILD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Ticks from the complete forest to the window: look-ups and hand-overs settle.
 const WARM_UP: u64 = 8;
 /// Ticks after it, so that its last generation reaches playout.
@@ -49,6 +49,8 @@ pub(crate) struct Detail {
     build: Duration,
     slowest: Duration,
     viewers: u64,
+    /// Viewers that never had all stripes, in words.
+    pub(crate) incomplete: Vec<String>,
 }
 
 impl Detail {
@@ -91,6 +93,8 @@ pub(crate) struct Swarm {
     ticks: Interval,
     published: u64,
     build: Duration,
+    /// Viewers that never had all stripes, in words.
+    pub(crate) incomplete: Vec<String>,
 }
 
 impl Swarm {
@@ -104,8 +108,8 @@ impl Swarm {
         let mut ticks = tokio::time::interval(GENERATION);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let viewers = Vec::new();
-        let build = Duration::ZERO;
-        let mut swarm = Self { source, viewers, programme, ticks, published: 0, build };
+        let (build, incomplete) = (Duration::ZERO, Vec::new());
+        let mut swarm = Self { source, viewers, programme, ticks, published: 0, build, incomplete };
         let via = swarm.source.addresses();
         for index in 1..peers {
             let upload = coded.times(VIEWER_UPLOAD);
@@ -114,16 +118,39 @@ impl Swarm {
             swarm.viewers.push(viewer);
             swarm.stream_for(pause).await?;
         }
+        let give_up_at = Instant::now() + BUILD_TIMEOUT;
         while swarm.viewers.iter().any(|viewer| viewer.watched().joined.is_none()) {
-            if began.elapsed() > BUILD_TIMEOUT {
-                for viewer in &swarm.viewers {
-                    viewer.joined(Duration::ZERO).await.context("the forest is not complete")?;
-                }
+            if Instant::now() > give_up_at {
+                swarm.incomplete = swarm.incomplete_viewers().await?;
+                break;
             }
             swarm.stream_for(Duration::from_millis(20)).await?;
         }
         swarm.build = began.elapsed();
         Ok(swarm)
+    }
+
+    /// Says which viewers never had all stripes, and who could have served those they lack.
+    async fn incomplete_viewers(&self) -> Result<Vec<String>> {
+        let mut snapshots = vec![self.source.snapshot().await?];
+        for viewer in &self.viewers {
+            snapshots.push(viewer.snapshot().await?);
+        }
+        let mut incomplete = Vec::new();
+        for (viewer, snapshot) in self.viewers.iter().zip(&snapshots[1..]) {
+            if viewer.watched().joined.is_some() {
+                continue;
+            }
+            let mut text = format!("viewer {:.8} never had all stripes", snapshot.peer);
+            for stripe in snapshot.stripes.iter().filter(|stripe| !stripe.is_rooted) {
+                let stripe = stripe.stripe;
+                let serves = |peer: &&Snapshot| peer.is_source || peer.roles.contains(stripe);
+                let servers: Vec<String> = snapshots.iter().filter(serves).map(slots).collect();
+                text += &format!("; lacks {}; there serve {}", stripe.0, servers.join(" "));
+            }
+            incomplete.push(text);
+        }
+        Ok(incomplete)
     }
 
     /// Publishes what is due within `duration`.
@@ -234,7 +261,14 @@ pub(crate) async fn measure(plan: &Plan, peers: u32, seconds: u64) -> Result<Det
         build: swarm.build,
         slowest: swarm.viewers.iter().filter_map(|v| v.watched().joined).max().unwrap_or_default(),
         viewers,
+        incomplete: std::mem::take(&mut swarm.incomplete),
     };
     swarm.stop().await;
     Ok(detail)
+}
+
+/// Children a peer has, of those it may have, over all stripes.
+fn slots(peer: &Snapshot) -> String {
+    let children: usize = peer.stripes.iter().map(|stripe| stripe.children.len()).sum();
+    format!("{:.8} ({children}/{})", peer.peer, peer.capacity)
 }

@@ -49,6 +49,8 @@ impl Goal {
     fn verdict(&self) -> String {
         if self.is_met() {
             "met".to_owned()
+        } else if self.limit <= 0.0 {
+            format!("missed by {:.2}", self.value - self.limit)
         } else {
             format!("missed by {:.2} (x {:.2})", self.value - self.limit, self.value / self.limit)
         }

@@ -78,7 +78,7 @@ pub enum PublishError {
     Encode(#[from] EncodeError),
 }
 
-/// One peer of one broadcast. The [module documentation](self) draws its parts.
+/// One peer of one broadcast.
 ///
 /// After every call, drain [`poll_output`](Self::poll_output) to `None` and note
 /// [`poll_timeout`](Self::poll_timeout):

@@ -286,6 +286,9 @@ impl Tree {
     ) {
         let peer = contact.peer;
         self.reserved.remove(&peer);
+        // So that all children have been told the same: what they are told later is compared with
+        // what they were told last.
+        self.tell_children(cx, standing.clone());
         let idle = if is_idle { vec![peer] } else { Vec::new() };
         let child =
             Child { contact, free_slots: 0, free_depth: 0, members: 1, idle, leaves_by: None };

@@ -18,6 +18,8 @@ mod swarm;
 use std::future::Future;
 use std::time::Duration;
 
+use anyhow::Result;
+use banyan_core::Config;
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use member::{Log, Member};
@@ -28,6 +30,9 @@ pub use swarm::{Entry, Swarm, SwarmConfig, is_complete, is_disjoint, is_settled,
 pub const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 /// TCP on this machine, at a port the system chooses.
 pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+
+/// What the transports are tested with: eight seconds.
+const GENERATIONS: u32 = 16;
 
 /// Between two looks at a state of which no event tells.
 const LOOK: Duration = Duration::from_millis(50);
@@ -47,4 +52,34 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
 pub async fn alone() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     ONE_AT_A_TIME.lock().await
+}
+
+/// The promise of every transport: a forest of `viewers` becomes complete and disjoint, everybody
+/// plays everything in full, nobody is blamed, and the source sends the stream at most twice.
+///
+/// # Errors
+/// Where a node stopped or could not start.
+///
+/// # Panics
+/// With the part of the promise that was not kept.
+pub async fn everybody_plays_everything(
+    viewers: u8,
+    listen: &'static str,
+    entry: Entry,
+    seed: u8,
+) -> Result<()> {
+    let _alone = alone().await;
+    let config = Config::default();
+    let options = SwarmConfig { viewers, listen, entry, config, seed };
+    let mut swarm = Swarm::start(options).await?;
+    let forest = swarm.until("16 stripes everywhere, one interior role each", is_settled).await;
+    assert!(forest.iter().all(|snapshot| snapshot.rooted_stripes() == 16));
+
+    swarm.publish(GENERATIONS).await?;
+    let forest = swarm.snapshots().await?;
+    assert!(is_complete(&forest) && is_disjoint(&forest), "{}", swarm.describe().await);
+    swarm.end().await?;
+    swarm.assert_played_in_full();
+    swarm.assert_only_blamed(&[]);
+    swarm.assert_source_sent_at_most_twice().await
 }

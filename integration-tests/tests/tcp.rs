@@ -1,37 +1,14 @@
 //! A broadcast to 16 viewers over TCP, Noise and Yamux: the same promises as over QUIC.
 
 use anyhow::Result;
-use banyan_core::Config;
-use banyan_integration_tests::{
-    Entry, Swarm, SwarmConfig, TCP, alone, is_complete, is_disjoint, is_settled,
-};
-
-/// Eight seconds.
-const GENERATIONS: u32 = 16;
+use banyan_integration_tests::{Entry, TCP, everybody_plays_everything};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_viewers_that_start_from_the_source_play_everything_over_tcp() -> Result<()> {
-    everybody_plays_everything(Entry::Source, 3).await
+    everybody_plays_everything(16, TCP, Entry::Source, 3).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sixteen_viewers_find_the_broadcast_in_the_directory_over_tcp() -> Result<()> {
-    everybody_plays_everything(Entry::Relay, 4).await
-}
-
-async fn everybody_plays_everything(entry: Entry, seed: u8) -> Result<()> {
-    let _alone = alone().await;
-    let config = Config::default();
-    let options = SwarmConfig { viewers: 16, listen: TCP, entry, config, seed };
-    let mut swarm = Swarm::start(options).await?;
-    let forest = swarm.until("16 stripes everywhere, one interior role each", is_settled).await;
-    assert!(forest.iter().all(|snapshot| snapshot.rooted_stripes() == 16));
-
-    swarm.publish(GENERATIONS).await?;
-    let forest = swarm.snapshots().await?;
-    assert!(is_complete(&forest) && is_disjoint(&forest), "{}", swarm.describe().await);
-    swarm.end().await?;
-    swarm.assert_played_in_full();
-    swarm.assert_only_blamed(&[]);
-    swarm.assert_source_sent_at_most_twice().await
+    everybody_plays_everything(16, TCP, Entry::Relay, 4).await
 }

@@ -112,6 +112,7 @@ impl Swarm {
                 capacity: 0,
                 addresses: addresses.iter().map(|a| Bytes::from(a.to_vec())).collect(),
                 is_source: true,
+                class: 0,
             },
             created_at: 0,
             ended_at: None,

@@ -204,7 +204,8 @@ async fn spy_out(spy: &mut Raw, swarm: &mut Swarm) -> Result<(DescriptionHeader,
     spy.hears("a connection", |heard| (heard == Heard::Connected(to)).then_some(())).await;
     spy.send(to, tag, &hello(swarm, spy, u64::MAX));
     let child = contact(spy);
-    let attach = Message::Attach { stripe, child, is_idle: false, start: Start::Live, lost: None };
+    let (start, is_entitled) = (Start::Live, false);
+    let attach = Message::Attach { stripe, child, idle: None, start, lost: None, is_entitled };
     spy.send(to, tag, &attach);
     let header = spy
         .hears("a header", |heard| match heard {
@@ -275,7 +276,14 @@ fn tag(swarm: &Swarm) -> u64 {
 
 fn contact(raw: &Raw) -> Contact {
     let addresses = vec![Bytes::from(raw.address.to_vec())];
-    Contact { peer: raw.peer, roles: Roles::NONE, capacity: 0, addresses, is_source: false }
+    Contact {
+        peer: raw.peer,
+        roles: Roles::NONE,
+        capacity: 0,
+        addresses,
+        is_source: false,
+        class: 0,
+    }
 }
 
 fn hello(swarm: &Swarm, raw: &Raw, manifest_sequence: u64) -> Message {
@@ -293,5 +301,6 @@ fn nobody(number: u32) -> Contact {
         capacity: 100,
         addresses: Vec::new(),
         is_source: false,
+        class: 0,
     }
 }

@@ -113,9 +113,10 @@ pub struct Publish {
     /// How layers are made: priority (sound and key pictures are protected better) or single
     #[arg(long, value_enum, default_value = "priority")]
     pub layering: LayeringArg,
-    /// Upload this node may use
-    #[arg(long, default_value = "20Mbit", value_parser = bitrate)]
-    pub upload: u64,
+    /// Upload this node may use (default: estimated; starts from a guess of 20Mbit and follows what
+    /// the connections achieve)
+    #[arg(long, value_name = "RATE", value_parser = bitrate)]
+    pub upload: Option<u64>,
     /// Keep the broadcast's key in FILE, so that its URI stays the same; made if it does not exist
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
@@ -148,9 +149,10 @@ pub struct Watch {
     /// The broadcast: banyan:ID?via=MULTIADDR
     #[arg(value_parser = uri)]
     pub uri: BroadcastUri,
-    /// Upload this node may use for other viewers; 0 serves nobody
-    #[arg(long, default_value = "5Mbit", value_parser = bitrate)]
-    pub upload: u64,
+    /// Upload this node may use for other viewers; 0 serves nobody (default: estimated; starts from
+    /// a guess of 5Mbit and follows what the connections achieve)
+    #[arg(long, value_name = "RATE", value_parser = bitrate)]
+    pub upload: Option<u64>,
     /// Write an MPEG transport stream to FILE, or to stdout with -
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -171,9 +173,10 @@ pub struct Watch {
 /// Options of `relay`.
 #[derive(Args, Clone, Debug)]
 pub struct Relay {
-    /// Upload this node may use, for all broadcasts together
-    #[arg(long, default_value = "100Mbit", value_parser = bitrate)]
-    pub upload: u64,
+    /// Upload this node may use, for all broadcasts together (default: estimated; starts from a
+    /// guess of 100Mbit and follows what the connections achieve)
+    #[arg(long, value_name = "RATE", value_parser = bitrate)]
+    pub upload: Option<u64>,
     /// A broadcast to lend upload to (repeatable)
     #[arg(long, value_name = "URI", value_parser = uri)]
     pub join: Vec<BroadcastUri>,
@@ -191,6 +194,45 @@ pub struct List {
     /// A peer to start from, ending in /p2p/PEER (repeatable)
     #[arg(long, value_name = "MULTIADDR")]
     pub bootstrap: Vec<Multiaddr>,
+}
+
+/// Upload as asked for, or a guess to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Upload {
+    /// In bits per second.
+    pub(crate) rate: u64,
+    pub(crate) is_estimated: bool,
+}
+
+impl Upload {
+    /// What a broadcaster's uplink is guessed to be: five times a 720p programme with its redundancy.
+    const PUBLISH: u64 = 20_000_000;
+    /// What a viewer's uplink is guessed to be: a slow home link's.
+    const WATCH: u64 = 5_000_000;
+    /// What a relay's uplink is guessed to be: a rented machine's.
+    const RELAY: u64 = 100_000_000;
+
+    fn or_guess(given: Option<u64>, guess: u64) -> Self {
+        Self { rate: given.unwrap_or(guess), is_estimated: given.is_none() }
+    }
+}
+
+impl Publish {
+    pub(crate) fn upload(&self) -> Upload {
+        Upload::or_guess(self.upload, Upload::PUBLISH)
+    }
+}
+
+impl Watch {
+    pub(crate) fn upload(&self) -> Upload {
+        Upload::or_guess(self.upload, Upload::WATCH)
+    }
+}
+
+impl Relay {
+    pub(crate) fn upload(&self) -> Upload {
+        Upload::or_guess(self.upload, Upload::RELAY)
+    }
 }
 
 fn uri(text: &str) -> Result<BroadcastUri, String> {
@@ -296,6 +338,38 @@ mod tests {
     fn overlays_of_later_versions_say_so() {
         assert!(overlay("zigzag").expect_err("not yet").contains("not in this version"));
         assert!(overlay("chord").is_err());
+    }
+
+    #[test]
+    fn an_upload_that_is_not_given_is_estimated_from_the_guess_that_help_states() {
+        use clap::CommandFactory as _;
+        let upload = |arguments: &[&str]| {
+            let parsed =
+                Cli::try_parse_from([&["banyan"], arguments].concat()).expect("good usage");
+            match parsed.command {
+                Command::Publish(options) => options.upload(),
+                Command::Watch(options) => options.upload(),
+                Command::Relay(options) => options.upload(),
+                Command::Demo(_) | Command::List(_) => unreachable!("not asked for"),
+            }
+        };
+        let uri = format!("banyan:{}", "01".repeat(32));
+        let commands: [&[&str]; 3] = [&["publish", "-"], &["watch", &uri], &["relay"]];
+        for arguments in commands {
+            let guess = upload(arguments);
+            assert!(guess.is_estimated);
+            let mut command = Cli::command();
+            let help = command
+                .find_subcommand_mut(arguments[0])
+                .expect("it was parsed")
+                .render_long_help()
+                .to_string();
+            assert!(help.contains(&format!("guess of {}Mbit", guess.rate / 1_000_000)), "{help}");
+            let given = upload(&[arguments, &["--upload", "3Mbit"]].concat());
+            assert_eq!(given, Upload { rate: 3_000_000, is_estimated: false });
+            let none = upload(&[arguments, &["--upload", "0"]].concat());
+            assert_eq!(none, Upload { rate: 0, is_estimated: false });
+        }
     }
 
     #[test]

@@ -64,12 +64,17 @@ impl EventLog {
                 let parent = parent.map(|parent| parent.to_string());
                 self.write("parent", json!({ "stripe": stripe.0, "parent": parent }));
             }
-            Event::Children { stripe, count } => {
-                self.write("children", json!({ "stripe": stripe.0, "count": count }));
+            Event::Children { stripe, count, leaving } => {
+                let fields = json!({ "stripe": stripe.0, "count": count, "leaving": leaving });
+                self.write("children", fields);
+            }
+            Event::Upload { budget, capacity } => {
+                self.write("upload", json!({ "budget": budget, "capacity": capacity }));
             }
             Event::Manifest(_)
             | Event::Roles(_)
             | Event::Generation(_)
+            | Event::Wanted(_)
             | Event::Violation { .. }
             | Event::Ended
             | Event::SourceLost

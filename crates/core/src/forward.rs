@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use banyan_wire::{ChunkId, DescriptionHeader, GenerationId, Message, PeerId, Start, StripeId};
 
+use crate::estimate::Handed;
 use crate::links::Links;
 use crate::store::Store;
 use crate::{Config, Instant};
@@ -23,6 +24,7 @@ const MAX_QUEUED_BYTES: usize = 2 * 1024 * 1024;
 pub(crate) struct Forwarder {
     children: BTreeMap<StripeId, Vec<PeerId>>,
     chunks_skipped: u64,
+    handed: Handed,
 }
 
 impl Forwarder {
@@ -39,18 +41,30 @@ impl Forwarder {
         config: &Config,
     ) {
         let children = self.children.entry(stripe).or_default();
-        if !children.contains(&child) {
-            children.push(child);
+        if children.contains(&child) {
+            // It is being served: what it lacks is in its queue, or expired there. Pushing that again
+            // would only make the queue longer.
+            return;
         }
+        children.push(child);
         let expires_at = now + config.forward_ttl;
+        // Where the uplink has more to carry than it can, what is past would only delay what is to
+        // come, for everybody.
+        let start = match (links.is_congested(), store.newest()) {
+            (true, Some(newest)) => Start::At(newest, 0),
+            _ => start,
+        };
         let (first, first_chunk) = store.first_to_push(stripe, start);
         for (generation, stored) in store.iter().filter(|(generation, _)| *generation >= first) {
             let Some(header) = stored.header(stripe) else { continue };
+            let length = header_length(header);
             links.send_data(child, Message::Header(DescriptionHeader::clone(header)), expires_at);
+            self.handed.add(length, 1);
             let skip = if generation == first { usize::from(first_chunk) } else { 0 };
             for index in skip..stored.chunk_count() {
                 if let Some(payload) = stored.chunk(stripe, index) {
                     let id = chunk_id(generation, stripe, index);
+                    self.handed.add(payload.len(), 1);
                     links.send_data(child, Message::Chunk { id, payload }, expires_at);
                 }
             }
@@ -77,17 +91,20 @@ impl Forwarder {
     }
 
     pub(crate) fn forward_header(
-        &self,
+        &mut self,
         now: Instant,
         header: &Arc<DescriptionHeader>,
         from: Option<&PeerId>,
         links: &mut Links,
         config: &Config,
     ) {
+        let mut sent = 0;
         for child in self.children_of(header.stripe, from) {
             let message = Message::Header(DescriptionHeader::clone(header));
             links.send_data(*child, message, now + config.forward_ttl);
+            sent += 1;
         }
+        self.handed.add(header_length(header), sent);
     }
 
     /// Returns to how many children the chunk went.
@@ -111,12 +128,27 @@ impl Forwarder {
             sent += 1;
         }
         self.chunks_skipped += skipped;
+        self.handed.add(payload.len(), sent);
         sent
     }
 
     /// Chunks not sent because a child's queue was full.
     pub(crate) fn chunks_skipped(&self) -> u64 {
         self.chunks_skipped
+    }
+
+    /// What was handed to the driver so far.
+    pub(crate) fn handed(&self) -> Handed {
+        self.handed
+    }
+
+    /// How many stripes each child is sent.
+    pub(crate) fn streams(&self) -> BTreeMap<PeerId, u32> {
+        let mut streams = BTreeMap::new();
+        for child in self.children.values().flatten() {
+            *streams.entry(*child).or_default() += 1;
+        }
+        streams
     }
 
     fn children_of<'a>(
@@ -127,6 +159,11 @@ impl Forwarder {
         let children = self.children.get(&stripe).map_or(&[][..], Vec::as_slice);
         children.iter().filter(move |child| Some(*child) != from)
     }
+}
+
+/// About the bytes of a header on the wire: its hashes and signature.
+fn header_length(header: &DescriptionHeader) -> usize {
+    32 * (header.chunk_hashes.len() + header.proof.len()) + 160
 }
 
 pub(crate) fn chunk_id(generation: GenerationId, stripe: StripeId, index: usize) -> ChunkId {

@@ -177,7 +177,18 @@ pub enum Event {
         stripe: StripeId,
         /// How many there are.
         count: usize,
+        /// How many of them are only served until they have found another parent.
+        leaving: usize,
     },
+    /// The estimated upload changed.
+    Upload {
+        /// The new budget, in bits per second.
+        budget: u64,
+        /// Chunk streams of one stripe that it bears.
+        capacity: u32,
+    },
+    /// The stripes this peer wants changed.
+    Wanted(Roles),
     /// A generation's playout deadline: what there is of it.
     Generation(Playout),
     /// A peer broke the protocol.

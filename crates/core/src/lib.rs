@@ -10,6 +10,7 @@
 //! simulator), what the bytes of the programme mean to `banyan-media`.
 
 mod config;
+mod estimate;
 mod forward;
 mod io;
 mod links;
@@ -24,8 +25,9 @@ mod time;
 mod view;
 mod watch;
 
-pub use config::{Config, ConfigError};
+pub use config::{Config, ConfigError, Forest};
 pub use io::{DisconnectReason, Event, Input, Output, Playout, Violation};
+pub use local::class_of;
 pub use peer::{Peer, PublishError, Role, Setup};
 pub use snapshot::{Snapshot, Stats, StripeSnapshot};
 pub use time::Instant;

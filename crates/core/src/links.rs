@@ -30,6 +30,8 @@ pub(crate) struct Links {
     connecting: BTreeMap<PeerId, Vec<Message>>,
     outputs: VecDeque<Output>,
     control_messages_sent: u64,
+    /// Bytes that wait in all send queues.
+    queued_bytes: usize,
 }
 
 impl Links {
@@ -120,23 +122,32 @@ impl Links {
 
     /// Forgets a connection. Returns whether there was one.
     pub(crate) fn on_disconnected(&mut self, peer: &PeerId) -> bool {
-        self.links.remove(peer).is_some()
+        let link = self.links.remove(peer);
+        let queued = link.as_ref().map_or(0, |link| link.queued_bytes);
+        self.queued_bytes = self.queued_bytes.saturating_sub(queued);
+        link.is_some()
     }
 
     pub(crate) fn set_queued(&mut self, peer: &PeerId, bytes: usize) {
         if let Some(link) = self.links.get_mut(peer) {
+            self.queued_bytes = self.queued_bytes.saturating_sub(link.queued_bytes) + bytes;
             link.queued_bytes = bytes;
         }
+    }
+
+    /// Whether anything waits in a send queue: the uplink has more to carry than it can.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.queued_bytes > 0
     }
 
     pub(crate) fn queued_bytes(&self, peer: &PeerId) -> usize {
         self.links.get(peer).map_or(0, |link| link.queued_bytes)
     }
 
-    /// Tells the driver which connections are in use, where that changed.
-    pub(crate) fn update_keeps(&mut self, is_used: impl Fn(&PeerId) -> bool) {
+    /// Tells the driver which connections are in use, where that changed. `used` is sorted.
+    pub(crate) fn update_keeps(&mut self, used: &[PeerId]) {
         for (peer, link) in &mut self.links {
-            let keep = is_used(peer);
+            let keep = used.binary_search(peer).is_ok();
             if keep != link.is_kept {
                 link.is_kept = keep;
                 self.outputs.push_back(Output::Keep { peer: *peer, keep });
@@ -146,6 +157,11 @@ impl Links {
 
     pub(crate) fn push(&mut self, output: Output) {
         self.outputs.push_back(output);
+    }
+
+    /// Whether anything waits to be drained.
+    pub(crate) fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     pub(crate) fn pop(&mut self) -> Option<Output> {

@@ -111,8 +111,14 @@ pub(crate) trait Overlay: Debug + Send {
     fn leave(&mut self, cx: &mut Context<'_>);
     /// The trees, one for each stripe.
     fn trees(&self) -> &[Tree];
-    /// Whether the connection with `peer` serves something.
-    fn is_using(&self, peer: &PeerId) -> bool;
+    /// The peers whose connections serve something, sorted.
+    fn users(&self) -> Vec<PeerId> {
+        let mut users = Vec::new();
+        self.trees().iter().for_each(|tree| tree.users(&mut users));
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
     /// Peers of the broadcast, as the source said last.
     fn population(&self) -> u32;
     /// What must always hold; tests and the simulator call it after every step.

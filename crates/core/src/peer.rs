@@ -12,6 +12,7 @@
 //! does is left to the part; sockets, clocks and codecs to the callers.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rand::SeedableRng;
@@ -33,6 +34,8 @@ use crate::{
 
 /// Contacts kept before the manifest is known. At the limit further ones are ignored.
 const MAX_INTRODUCERS: usize = 32;
+/// How long changes in the use of connections are gathered: far shorter than any idle time-out.
+const SETTLE_AFTER: Duration = Duration::from_millis(200);
 /// Introducers asked at the same time.
 const INTRODUCERS_AT_ONCE: usize = 3;
 
@@ -111,6 +114,8 @@ pub struct Peer {
     /// Whom to ask for the manifest; the one asked longest ago comes first.
     introducers: VecDeque<Contact>,
     ask_at: Option<Instant>,
+    /// When to say which connections are in use, if that may have changed.
+    settle_at: Option<Instant>,
     session: Option<Session>,
     stats: Stats,
     has_left: bool,
@@ -135,6 +140,7 @@ impl Peer {
             links: Links::default(),
             introducers: VecDeque::new(),
             ask_at: Some(now),
+            settle_at: None,
             session: None,
             stats: Stats::default(),
             has_left: false,
@@ -207,9 +213,18 @@ impl Peer {
             Input::SendQueue { peer, queued_bytes, expired_messages } => {
                 self.links.set_queued(&peer, queued_bytes);
                 self.stats.expired_messages += u64::from(expired_messages);
+                if let Some(session) = &mut self.session {
+                    session.on_queue(peer, queued_bytes, expired_messages);
+                }
                 return;
             }
-            Input::Received { peer, message } => self.on_message(now, peer, message),
+            Input::Received { peer, message } => {
+                let is_news = is_news_only(&message);
+                self.on_message(now, peer, message);
+                if is_news {
+                    return;
+                }
+            }
             Input::Connected { peer } => self.on_connected(now, peer),
             Input::ConnectFailed { peer } => self.on_connect_failed(now, peer),
             Input::Disconnected { peer } => self.on_gone(now, peer),
@@ -242,7 +257,10 @@ impl Peer {
             ),
             None => self.ask_introducers(now),
         }
-        self.settle(now);
+        self.update_keeps(now);
+        if self.links.has_outputs() {
+            self.settle(now);
+        }
     }
 
     // ---- Outputs ----------------------------------------------------------------------------
@@ -259,10 +277,11 @@ impl Peer {
         if self.has_left {
             return None;
         }
-        match &self.session {
+        let due = match &self.session {
             Some(session) => session.poll_timeout(&self.role, &self.config),
             None => self.ask_at,
-        }
+        };
+        due.into_iter().chain(self.settle_at).min()
     }
 
     /// This peer at this moment.
@@ -278,7 +297,10 @@ impl Peer {
             is_source: matches!(self.role, Role::Source(_)),
             manifest: session.map(|session| session.manifest.manifest().clone()),
             roles: session.map_or(Roles::NONE, |session| session.local.roles),
+            upload: session.map_or(self.config.upload, |session| session.upload(&self.config)),
+            is_upload_estimated: self.config.estimates_upload,
             capacity: session.map_or(0, |session| session.local.capacity),
+            wanted: session.map_or(Roles::NONE, |session| session.local.wanted),
             population: session.map_or(0, |session| session.overlay.population()),
             stripes: session.map_or_else(Vec::new, Session::stripes),
             connections: self.links.len(),
@@ -544,6 +566,7 @@ impl Peer {
                     capacity: 0,
                     addresses: Vec::new(),
                     is_source: matches!(self.role, Role::Source(_)),
+                    class: 0,
                 },
                 manifest_sequence: 0,
                 is_reply,
@@ -551,10 +574,34 @@ impl Peer {
         }
     }
 
-    /// After an input that may have changed edges: says which connections are in use.
-    fn settle(&mut self, _now: Instant) {
-        if let Some(session) = &self.session {
-            self.links.update_keeps(|peer| session.overlay.is_using(peer));
+    /// After an input that may have changed edges: which connections are in use will be said soon,
+    /// once for all that has changed until then.
+    fn settle(&mut self, now: Instant) {
+        if self.session.is_some() && self.settle_at.is_none() {
+            self.settle_at = Some(now + SETTLE_AFTER);
         }
     }
+
+    fn update_keeps(&mut self, now: Instant) {
+        if self.settle_at.is_some_and(|at| at <= now) {
+            self.settle_at = None;
+            if let Some(session) = &self.session {
+                self.links.update_keeps(&session.overlay.users());
+            }
+        }
+    }
+}
+
+/// Whether a message only brings news: what follows for the use of connections can wait for the next
+/// input.
+const fn is_news_only(message: &Message) -> bool {
+    matches!(
+        message,
+        Message::Report(_)
+            | Message::Status { .. }
+            | Message::Contacts { .. }
+            | Message::FindContacts { .. }
+            | Message::Probe { .. }
+            | Message::ProbeReply { .. }
+    )
 }

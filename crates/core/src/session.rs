@@ -17,9 +17,10 @@ use banyan_wire::{
 };
 use rand::seq::IteratorRandom;
 
+use crate::estimate::Estimator;
 use crate::forward::{Forwarder, chunk_id};
 use crate::links::Links;
-use crate::local::Local;
+use crate::local::{Local, all_of};
 use crate::overlay::{self, Action, Context, Overlay};
 use crate::playout::{Due, Playback};
 use crate::store::{Insert, Store, Stored};
@@ -52,6 +53,8 @@ pub(crate) struct Session {
     pub(crate) store: Store,
     pub(crate) forwarder: Forwarder,
     pub(crate) overlay: Box<dyn Overlay>,
+    /// `None` where the upload is given.
+    estimator: Option<Estimator>,
     watch: Watch,
     playback: Playback,
     /// When the policy begins; `None` once it has.
@@ -81,7 +84,7 @@ impl Session {
         let (broadcast, stripes) = (description.broadcast, description.stripes);
         let is_source = matches!(role, Role::Source(_));
         let local = Local::new(broadcast, peer, is_source, stripes, addresses);
-        let mut view = View::new(peer, stripes);
+        let mut view = View::new(peer, stripes, local.order.clone());
         if !is_source {
             view.set_source(now, description.source.clone());
         }
@@ -92,6 +95,7 @@ impl Session {
             view,
             store: Store::new(broadcast, verifier, stripes),
             forwarder: Forwarder::default(),
+            estimator: config.estimates_upload.then(|| Estimator::new(now, config.upload)),
             watch: Watch::new(stripes.len()),
             playback: Playback::new(interval),
             start_at: Some(now + CONTACTS_WAIT),
@@ -118,6 +122,7 @@ impl Session {
         rng: &mut ChaCha12Rng,
     ) {
         self.local.capacity = self.capacity(config);
+        self.choose_stripes(config, links, rng);
         self.playback.set_end(now, self.manifest.manifest().ended_at);
         self.update_end(now, config);
         if self.local.is_source {
@@ -133,15 +138,83 @@ impl Session {
         }
     }
 
+    /// Bits per second of one stripe.
+    fn stripe_rate(&self) -> u64 {
+        let manifest = self.manifest.manifest();
+        let assumed = ASSUMED_STREAM_RATE / u64::from(manifest.stripes.value());
+        if manifest.stripe_rate == 0 { assumed.max(1) } else { manifest.stripe_rate }
+    }
+
+    /// The upload budget in bits per second, given or estimated.
+    pub(crate) fn upload(&self, config: &Config) -> u64 {
+        self.estimator.as_ref().map_or(config.upload, Estimator::budget)
+    }
+
     /// Children our upload bears: ⌊upload ÷ stripe rate⌋.
     fn capacity(&self, config: &Config) -> u32 {
-        let manifest = self.manifest.manifest();
-        let rate = match manifest.stripe_rate {
-            0 => ASSUMED_STREAM_RATE / u64::from(manifest.stripes.value()),
-            rate => rate,
-        };
-        let children = (config.upload / rate.max(1)).min(MAX_CHILDREN);
+        let children = (self.upload(config) / self.stripe_rate()).min(MAX_CHILDREN);
         u32::try_from(children).unwrap_or(u32::MAX)
+    }
+
+    /// The upload or what a child takes of it changed: the policy and the neighbours learn what
+    /// follows.
+    fn update_capacity(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        links: &mut Links,
+        rng: &mut ChaCha12Rng,
+    ) {
+        let capacity = self.capacity(config);
+        if capacity != self.local.capacity {
+            self.local.capacity = capacity;
+            self.with_overlay(now, config, links, rng, |overlay, cx| overlay.on_capacity(cx));
+            self.announce(links);
+        }
+    }
+
+    /// Lets the estimate of our upload follow what happened in the last second.
+    fn estimate(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        links: &mut Links,
+        rng: &mut ChaCha12Rng,
+    ) {
+        let stream_rate = self.stripe_rate();
+        let Some(estimator) = &mut self.estimator else { return };
+        if now < estimator.poll_timeout() {
+            return;
+        }
+        let (handed, streams) = (self.forwarder.handed(), self.forwarder.streams());
+        if estimator.handle_timeout(now, handed, &streams, stream_rate) {
+            let budget = estimator.budget();
+            self.update_capacity(now, config, links, rng);
+            let capacity = self.local.capacity;
+            links.push(Output::Event(Event::Upload { budget, capacity }));
+        }
+    }
+
+    pub(crate) fn on_queue(&mut self, peer: PeerId, queued_bytes: usize, expired_messages: u32) {
+        if let Some(estimator) = &mut self.estimator {
+            estimator.on_queue(peer, queued_bytes, expired_messages);
+        }
+    }
+
+    /// Wants as many stripes as the download takes: our own, and others at random.
+    fn choose_stripes(&mut self, config: &Config, links: &mut Links, rng: &mut ChaCha12Rng) {
+        let takes = usize::try_from(config.download / self.stripe_rate()).unwrap_or(usize::MAX);
+        if self.local.is_source || takes >= self.local.stripes.len() {
+            return;
+        }
+        let own = self.local.first_role();
+        let others = self.local.stripes.iter().filter(|stripe| *stripe != own);
+        let mut wanted = Roles::one(own);
+        for stripe in others.sample(rng, takes.max(1) - 1) {
+            wanted.insert(stripe);
+        }
+        self.local.wanted = wanted;
+        links.push(Output::Event(Event::Wanted(wanted)));
     }
 
     pub(crate) fn hello(&self, is_reply: bool) -> Message {
@@ -234,6 +307,7 @@ impl Session {
                     Insert::Refused(violation) => return Err(violation),
                 }
                 if is_first {
+                    self.watch.wake(now);
                     self.store.forget(now, config.retention);
                     if let Some(stored) = self.store.get(generation) {
                         self.playback.on_arrival(now, stored.emitted_at());
@@ -299,7 +373,7 @@ impl Session {
     }
 
     fn push_header(
-        &self,
+        &mut self,
         now: Instant,
         generation: GenerationId,
         stripe: StripeId,
@@ -418,12 +492,10 @@ impl Session {
                     self.start(now, config, links, rng);
                 }
             }
-            Message::Probe { stripe } => self.on_probe(from, stripe, links),
+            Message::Probe { stripe } => self.on_probe(now, from, stripe, config, links),
             Message::ProbeReply { stripe, is_orphan, head } => {
                 self.overlay.on_alive(from);
-                let step =
-                    self.watch.on_reply(now, from, stripe, is_orphan, head, &self.store, config);
-                self.take_steps(now, step.into_iter().collect(), config, links, rng);
+                self.watch.on_reply(now, from, stripe, is_orphan, head, &self.store, config);
             }
             message => {
                 stats.overlay_messages_received += 1;
@@ -437,7 +509,14 @@ impl Session {
         Ok(())
     }
 
-    fn on_probe(&self, from: PeerId, stripe: StripeId, links: &mut Links) {
+    fn on_probe(
+        &mut self,
+        now: Instant,
+        from: PeerId,
+        stripe: StripeId,
+        config: &Config,
+        links: &mut Links,
+    ) {
         let tree = &self.overlay.trees()[stripe.index()];
         if !tree.children.contains_key(&from) && !tree.is_parent(&from) {
             // It takes us for its parent, and is mistaken.
@@ -448,6 +527,18 @@ impl Session {
         let is_orphan = !self.local.is_source && !tree.is_rooted();
         let head = self.store.head(stripe).unwrap_or_default();
         links.send(from, Message::ProbeReply { stripe, is_orphan, head });
+        let newest = self.store.newest().and_then(|newest| self.store.get(newest));
+        let flows =
+            newest.is_some_and(|newest| now < newest.first_arrival + config.stall_after * 2);
+        let is_ours_late = self.store.newest().is_none_or(|newest| head.next() < newest);
+        if let Some(estimator) = &mut self.estimator
+            && !is_orphan
+            && flows
+            && !is_ours_late
+        {
+            // It lacks what we have: the way between us is slow.
+            estimator.on_lag(from);
+        }
     }
 
     pub(crate) fn on_unreachable(
@@ -471,6 +562,9 @@ impl Session {
         rng: &mut ChaCha12Rng,
     ) {
         self.forwarder.forget(&peer);
+        if let Some(estimator) = &mut self.estimator {
+            estimator.forget(&peer);
+        }
         self.detached_at.remove(&peer);
         self.with_overlay(now, config, links, rng, |overlay, cx| overlay.on_peer_gone(cx, peer));
     }
@@ -501,12 +595,7 @@ impl Session {
         }
         self.playback.set_end(now, manifest.ended_at);
         self.update_end(now, config);
-        let capacity = self.capacity(config);
-        if capacity != self.local.capacity {
-            self.local.capacity = capacity;
-            self.with_overlay(now, config, links, rng, |overlay, cx| overlay.on_capacity(cx));
-            self.announce(links);
-        }
+        self.update_capacity(now, config, links, rng);
         links.push(Output::Event(Event::Manifest(manifest)));
     }
 
@@ -556,6 +645,7 @@ impl Session {
         if self.refresh_at <= now {
             self.refresh(now, config, links, rng);
         }
+        self.estimate(now, config, links, rng);
         self.play(now, role, config, links);
     }
 
@@ -566,7 +656,8 @@ impl Session {
             Role::Source(_) => None,
         };
         let watch = (!self.local.is_source).then(|| self.watch.poll_timeout());
-        let due = [self.start_at, self.overlay.poll_timeout(), watch, playout];
+        let estimate = self.estimator.as_ref().map(Estimator::poll_timeout);
+        let due = [self.start_at, self.overlay.poll_timeout(), watch, playout, estimate];
         due.into_iter().flatten().chain([self.refresh_at]).min()
     }
 
@@ -621,7 +712,9 @@ impl Session {
         let missing = self.view.missing_digits();
         let known = |stripe: &StripeId| self.local.stripes.contains(*stripe);
         let wanted: u32 = missing.iter().filter(known).count().try_into().unwrap_or(0);
-        let has_orphans = self.overlay.trees().iter().any(|tree| tree.parent.is_none());
+        let is_orphan =
+            |tree: &overlay::Tree| tree.parent.is_none() && self.local.wanted.contains(tree.stripe);
+        let has_orphans = self.overlay.trees().iter().any(is_orphan);
         let is_urgent = wanted > 0 && has_orphans;
         self.refresh_at = now + if is_urgent { URGENT_REFRESH } else { config.refresh_interval };
         if self.local.is_source {
@@ -706,9 +799,7 @@ impl Session {
 }
 
 fn all(local: &Local) -> Roles {
-    let mut roles = Roles::NONE;
-    local.stripes.iter().for_each(|stripe| roles.insert(stripe));
-    roles
+    all_of(local.stripes)
 }
 
 /// The stripe a control message is about.

@@ -75,8 +75,14 @@ pub struct Snapshot {
     pub manifest: Option<Manifest>,
     /// Its primary stripes.
     pub roles: Roles,
+    /// Its upload budget in bits per second.
+    pub upload: u64,
+    /// Whether that is estimated, not given.
+    pub is_upload_estimated: bool,
     /// Chunk streams of one stripe it may upload.
     pub capacity: u32,
+    /// The stripes it wants: all its download takes.
+    pub wanted: Roles,
     /// Peers of the broadcast as the source counts them; above 2 K a power of two.
     pub population: u32,
     /// One for each stripe; empty before the manifest is known.

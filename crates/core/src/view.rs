@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   digit row    several contacts for each of the K digits of the role id
-//!   own digit    more of them: the peers a native edge can lead to
+//!   own digit    more of them: the peers a native edge can lead to, some of which come before us
 //!   unsorted     peers whose role is not known yet (introducers, relays)
 //!   the source   always
 //! ```
@@ -22,16 +22,22 @@ use rand_chacha::ChaCha12Rng;
 use banyan_wire::{Contact, MAX_CONTACTS, PeerId, Roles, StripeCount, StripeId};
 
 use crate::Instant;
+use crate::local::{Order, Rank};
 
 /// Contacts kept for each digit. At the limit the worst makes room (see [`View::insert`]).
 /// Three give redundancy against churn; the fourth is for the newcomer that proves fresher.
 const ROW_LIMIT: usize = 4;
 /// Contacts kept for digits that are our own. A guess: two expected levels of natives.
 const OWN_DIGIT_LIMIT: usize = 16;
+/// Contacts of our own digits that come before us, as long as they are known: the parents we could
+/// turn to. Others of the digit make room for them.
+const STANDBY: usize = 4;
 /// Contacts kept whose roles are not known.
 const UNSORTED_LIMIT: usize = 16;
-/// Contacts handed out for one digit.
+/// Contacts handed out for one digit of several.
 const SHARED_PER_DIGIT: usize = 3;
+/// Contacts handed out where only one digit was asked for.
+const SHARED_OF_ONE: usize = 16;
 /// Failed attempts in a row after which a contact is forgotten.
 const MAX_FAILURES: u8 = 2;
 
@@ -50,20 +56,29 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct View {
     stripes: StripeCount,
+    order: Order,
     own: Roles,
+    class: u8,
     me: PeerId,
     entries: BTreeMap<PeerId, Entry>,
     source: Option<PeerId>,
 }
 
 impl View {
-    pub(crate) fn new(me: PeerId, stripes: StripeCount) -> Self {
-        Self { stripes, own: Roles::NONE, me, entries: BTreeMap::new(), source: None }
+    pub(crate) fn new(me: PeerId, stripes: StripeCount, order: Order) -> Self {
+        let (own, class, entries) = (Roles::NONE, 0, BTreeMap::new());
+        Self { stripes, order, own, class, me, entries, source: None }
     }
 
-    /// Our own roles: their digits are kept in more detail.
-    pub(crate) fn set_own_roles(&mut self, roles: Roles) {
-        self.own = roles;
+    /// Our own roles and class: the digits of the roles are kept in more detail.
+    pub(crate) fn set_own(&mut self, roles: Roles, class: u8) {
+        (self.own, self.class) = (roles, class);
+    }
+
+    /// Whether `contact` comes before us in the order of `stripe`.
+    fn is_before_us(&self, contact: &Contact, stripe: StripeId) -> bool {
+        let ours: Rank = self.order.rank(&self.me, self.class, stripe);
+        self.order.rank_of(contact, stripe) < ours
     }
 
     /// Remembers a contact. Hearsay never overwrites what a peer said of itself. Where a digit is
@@ -123,10 +138,26 @@ impl View {
             .filter(|entry| is_first_hand || entry.failures > 0)
             .max_by_key(|e| (e.failures, !e.is_first_hand, std::cmp::Reverse(e.seen_at)))
             .map(|entry| entry.contact.peer);
+        let worst = worst.or_else(|| self.after_us(newcomer, class?));
         match worst {
             Some(worst) => self.entries.remove(&worst).is_some(),
             None => false,
         }
+    }
+
+    /// A contact of our own digit that may go because it comes after us, for a newcomer that comes
+    /// before us while few do.
+    fn after_us(&self, newcomer: &Contact, digit: StripeId) -> Option<PeerId> {
+        if !self.own.contains(digit) || !self.is_before_us(newcomer, digit) {
+            return None;
+        }
+        let natives = || self.entries.values().filter(|entry| entry.contact.roles.contains(digit));
+        let before = natives().filter(|entry| self.is_before_us(&entry.contact, digit)).count();
+        if before >= STANDBY {
+            return None;
+        }
+        let after = natives().filter(|entry| !self.is_before_us(&entry.contact, digit));
+        after.max_by_key(|entry| !entry.is_first_hand).map(|entry| entry.contact.peer)
     }
 
     /// The first role, by which a contact is filed.
@@ -199,7 +230,8 @@ impl View {
     }
 
     /// What to tell `asker`, who wants contacts for `digits`: at most three random ones for each,
-    /// then some without a role, [`MAX_CONTACTS`] in all.
+    /// or sixteen of one digit that is asked for alone; then some without a role; in all
+    /// [`MAX_CONTACTS`].
     pub(crate) fn share(
         &self,
         digits: Roles,
@@ -213,10 +245,11 @@ impl View {
                 && !entry.contact.is_source
                 && !entry.contact.addresses.is_empty()
         };
+        let share = if digits.len() == 1 { SHARED_OF_ONE } else { SHARED_PER_DIGIT };
         for digit in digits.iter().filter(|digit| self.stripes.contains(*digit)) {
             let pool = self.entries.values().filter(healthy);
             let natives = pool.filter(|entry| entry.contact.roles.contains(digit));
-            for entry in natives.sample(rng, SHARED_PER_DIGIT) {
+            for entry in natives.sample(rng, share) {
                 if shared.len() < MAX_CONTACTS {
                     shared.insert(entry.contact.peer, entry.contact.clone());
                 }
@@ -250,6 +283,11 @@ mod tests {
 
     const ME: PeerId = PeerId([0xff; 32]);
 
+    fn view() -> View {
+        let order = Order::new(&banyan_wire::BroadcastId([3; 32]), StripeCount::DEFAULT);
+        View::new(ME, StripeCount::DEFAULT, order)
+    }
+
     fn contact(n: u8, stripe: u8) -> Contact {
         Contact {
             peer: PeerId([n; 32]),
@@ -257,12 +295,13 @@ mod tests {
             capacity: 16,
             addresses: vec![Bytes::from_static(b"address")],
             is_source: false,
+            class: 5,
         }
     }
 
     #[test]
     fn a_digit_row_is_bounded_whatever_is_offered() {
-        let mut view = View::new(ME, StripeCount::DEFAULT);
+        let mut view = view();
         for n in 0..200 {
             view.insert(Instant::ZERO, contact(n, 3), n % 2 == 0);
         }
@@ -277,8 +316,27 @@ mod tests {
     }
 
     #[test]
+    fn peers_that_come_before_us_are_kept_in_a_full_row_of_our_own_digit() {
+        let mut view = view();
+        let digit = StripeId(3);
+        view.set_own(Roles::one(digit), 5);
+        let mut all: Vec<_> = (0..200).map(|n| contact(n, 3)).collect();
+        all.sort_by_key(|contact| view.order.rank_of(contact, digit));
+        view.me = all[100].peer;
+        let (before, after): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|contact| view.is_before_us(contact, digit));
+        for contact in after.iter().chain(&before) {
+            view.insert(Instant::ZERO, contact.clone(), false);
+        }
+        let natives = view.natives(digit);
+        assert_eq!(natives.len(), OWN_DIGIT_LIMIT);
+        let kept = natives.iter().filter(|contact| view.is_before_us(contact, digit)).count();
+        assert_eq!(kept, STANDBY);
+    }
+
+    #[test]
     fn hearsay_never_overwrites_what_a_peer_said_of_itself() {
-        let mut view = View::new(ME, StripeCount::DEFAULT);
+        let mut view = view();
         view.insert(Instant::ZERO, contact(1, 3), true);
         view.insert(Instant::ZERO, contact(1, 9), false);
         assert!(view.natives(StripeId(9)).is_empty());
@@ -288,7 +346,7 @@ mod tests {
 
     #[test]
     fn nobody_but_the_manifest_names_the_source() {
-        let mut view = View::new(ME, StripeCount::DEFAULT);
+        let mut view = view();
         let mut liar = contact(1, 3);
         liar.is_source = true;
         view.insert(Instant::ZERO, liar, true);
@@ -303,7 +361,7 @@ mod tests {
 
     #[test]
     fn unreachable_contacts_are_forgotten_and_not_handed_out() {
-        let mut view = View::new(ME, StripeCount::DEFAULT);
+        let mut view = view();
         let mut rng = ChaCha12Rng::seed_from_u64(1);
         view.insert(Instant::ZERO, contact(1, 3), true);
         assert_eq!(view.share(Roles::one(StripeId(3)), &ME, &mut rng).len(), 1);

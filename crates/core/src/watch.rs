@@ -4,9 +4,8 @@
 //!          a newer generation is `stall_after` old and the stripe lacks it
 //!   Fine ─────────────────────────────────────────────▶ Probing ──▶ no answer in time: Dead
 //!    ▲                                                    │
-//!    │                          the parent has the stripe ├────────▶ Forgotten: attach again
 //!    └──────── chunks of the stripe, or a new parent ─────┤
-//!                          the parent lacks it as well    └────────▶ patience, then Starved
+//!             the parent lacks it as well, or is slow     └────────▶ patience, then Starved
 //! ```
 //!
 //! The data is the clock: its own silence tells within a second what heartbeats would tell in many.
@@ -22,14 +21,22 @@ use banyan_wire::{GenerationId, PeerId, StripeId};
 use crate::store::Store;
 use crate::{Config, Instant};
 
+/// Between two parents left for being slow. It may be our own downlink that is, and then leaving
+/// helps nobody.
+const SLOW_INTERVAL: Duration = Duration::from_secs(5);
+/// How much longer than an orphan a slow parent is waited for: its uplink may only be catching up,
+/// and a new parent has to as well.
+const SLOW_PATIENCE: u32 = 4;
+/// Between looks while no generation is here.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// What is the matter with a parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
     /// It does not answer.
     Dead,
-    /// It answers, has the stripe, and sends us nothing.
-    Forgotten,
-    /// It answers and lacks the stripe itself, for longer than our patience.
+    /// It answers, and lacks the stripe itself or has it wait in its queue for longer than our
+    /// patience.
     Starved,
 }
 
@@ -68,6 +75,7 @@ enum State {
         parent: PeerId,
         probe_at: Instant,
         since: Instant,
+        is_slow: bool,
     },
 }
 
@@ -76,16 +84,27 @@ enum State {
 pub(crate) struct Watch {
     states: Vec<State>,
     next_check: Instant,
+    /// When the next parent may be left for being slow.
+    slow_at: Instant,
 }
 
 impl Watch {
     pub(crate) fn new(stripes: usize) -> Self {
-        Self { states: vec![State::Fine; stripes], next_check: Instant::ZERO }
+        Self {
+            states: vec![State::Fine; stripes],
+            next_check: Instant::ZERO,
+            slow_at: Instant::ZERO,
+        }
     }
 
     /// When [`check`](Self::check) is due.
     pub(crate) fn poll_timeout(&self) -> Instant {
         self.next_check
+    }
+
+    /// Chunks begin to flow: looks soon.
+    pub(crate) fn wake(&mut self, now: Instant) {
+        self.next_check = self.next_check.min(now);
     }
 
     /// Looks at every stripe. `parent_of` gives a stripe's parent and since when it has been.
@@ -99,16 +118,22 @@ impl Watch {
         // A quarter of the shortest wait: detection is late by at most that.
         let interval = config.stall_after.min(config.probe_timeout) / 4;
         self.next_check = now + interval.max(Duration::from_millis(10));
+        if store.newest().is_none() {
+            // Nothing flows yet, so nothing can fall silent.
+            self.next_check = now + IDLE_INTERVAL;
+        }
         let front = front(now, store, config.stall_after);
         let mut steps = Vec::new();
+        let lacks = |head: Option<GenerationId>| front.is_some_and(|f| head.is_none_or(|h| h < f));
+        let lagging = store.stripes().iter().filter(|stripe| lacks(store.head(*stripe))).count();
+        let most_flow = lagging * 4 <= store.stripes().len();
         for stripe in store.stripes().iter() {
             let state = &mut self.states[stripe.index()];
             let Some((parent, since)) = parent_of(stripe) else {
                 *state = State::Fine;
                 continue;
             };
-            let lags =
-                front.is_some_and(|front| store.head(stripe).is_none_or(|head| head < front));
+            let lags = lacks(store.head(stripe));
             // With one stripe there is no other to compare with: plain silence has to do.
             let newest = store.newest().and_then(|newest| store.get(newest));
             let is_silent = store.stripes().len() == 1
@@ -125,8 +150,13 @@ impl Watch {
                         steps.push(Step::Report { stripe, parent, silence: Silence::Dead });
                     }
                 }
-                State::Waiting { parent: asked, probe_at, since } if asked == parent => {
-                    if now >= since + config.orphan_patience && lags {
+                State::Waiting { parent: asked, probe_at, since, is_slow } if asked == parent => {
+                    let patience = config.orphan_patience * if is_slow { SLOW_PATIENCE } else { 1 };
+                    let may_leave = !is_slow || (now >= self.slow_at && most_flow);
+                    if now >= since + patience && lags && may_leave {
+                        if is_slow {
+                            self.slow_at = now + SLOW_INTERVAL;
+                        }
                         *state = State::Fine;
                         steps.push(Step::Report { stripe, parent, silence: Silence::Starved });
                     } else if now >= probe_at {
@@ -156,18 +186,16 @@ impl Watch {
         head: GenerationId,
         store: &Store,
         config: &Config,
-    ) -> Option<Step> {
-        let state = self.states.get_mut(stripe.index())?;
-        let State::Probing { parent, since, .. } = *state else { return None };
+    ) {
+        let Some(state) = self.states.get_mut(stripe.index()) else { return };
+        let State::Probing { parent, since, .. } = *state else { return };
         if parent != from {
-            return None;
+            return;
         }
-        if !is_orphan && store.head(stripe).is_none_or(|ours| ours < head) {
-            *state = State::Fine;
-            return Some(Step::Report { stripe, parent, silence: Silence::Forgotten });
-        }
-        *state = State::Waiting { parent, probe_at: now + config.probe_timeout, since };
-        None
+        // It has us as a child, or it would have said so; what it has and we lack is in its queue.
+        let is_slow = !is_orphan && store.head(stripe).is_none_or(|ours| ours < head);
+        let probe_at = now + config.probe_timeout;
+        *state = State::Waiting { parent, probe_at, since, is_slow };
     }
 }
 

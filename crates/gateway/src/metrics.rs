@@ -98,6 +98,8 @@ impl Metrics {
             millis.map(|millis| f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0)
         };
         let number = |count: usize| Some(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+        #[expect(clippy::cast_precision_loss, reason = "a rate in bits per second")]
+        let rate = |bits: u64| Some(bits as f64);
         let connections_now = u32::try_from(net.connections_now).unwrap_or(u32::MAX);
         let (bytes, time) = (Some(Unit::Bytes), Some(Unit::Seconds));
         #[rustfmt::skip]
@@ -107,6 +109,8 @@ impl Metrics {
             ("interior_stripes", None, "Stripes in which the peer has children", number(snapshot.interior_stripes().len())),
             ("children", None, "Children over all stripes", number(children)),
             ("capacity", None, "Chunk streams of one stripe the peer may upload", Some(f64::from(snapshot.capacity))),
+            ("upload_bits_per_second", None, "Upload budget, given or estimated", rate(snapshot.upload)),
+            ("upload_estimated", None, "Whether the upload budget is estimated", Some(f64::from(u8::from(snapshot.is_upload_estimated)))),
             ("connections", None, "Connections at this moment", Some(f64::from(connections_now))),
             ("partners", None, "Peers of the broadcast that are connected", number(snapshot.connections)),
             ("contacts", None, "Peers of the broadcast that are known", number(snapshot.contacts)),

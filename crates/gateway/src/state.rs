@@ -80,6 +80,8 @@ pub struct StateReport {
     pub stripes: Vec<StripeReport>,
     /// The peer's primary stripes.
     pub roles: Vec<u8>,
+    /// Its upload budget.
+    pub upload: UploadReport,
     /// Chunk streams of one stripe that it may upload.
     pub capacity: u32,
     /// Chunk streams of one stripe that it uploads: to children, and to peers that are leaving.
@@ -112,6 +114,15 @@ pub enum Role {
     Source,
     /// It watches, and passes on.
     Viewer,
+}
+
+/// A peer's upload budget, from which its capacity follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct UploadReport {
+    /// In bits per second.
+    pub budget: u64,
+    /// Whether it is estimated from what the transport achieves, not given.
+    pub estimated: bool,
 }
 
 /// One tree, as the peer sees it.
@@ -225,6 +236,10 @@ impl From<&State> for StateReport {
             ended: manifest.is_some_and(|manifest| manifest.ended_at.is_some()),
             stripes: snapshot.stripes.iter().map(StripeReport::from).collect(),
             roles: snapshot.roles.iter().map(|stripe| stripe.0).collect(),
+            upload: UploadReport {
+                budget: snapshot.upload,
+                estimated: snapshot.is_upload_estimated,
+            },
             capacity: snapshot.capacity,
             used: uploads.sum(),
             interior_stripes: snapshot.interior_stripes().iter().map(|stripe| stripe.0).collect(),

@@ -54,6 +54,7 @@ pub(crate) fn bare_contact(peer: PeerId, addresses: &[Multiaddr]) -> Contact {
         capacity: 0,
         addresses: to_bytes(addresses.iter()),
         is_source: false,
+        class: 0,
     }
 }
 

@@ -12,8 +12,8 @@ use crate::layout::{LayerLayout, Layout, MAX_CHUNKS, MAX_LAYERS};
 use crate::manifest::{MAX_TITLE, Manifest, Overlay};
 use crate::media::{Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, Track, TrackId};
 use crate::message::{
-    Contact, GoodbyeReason, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,
+    Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
+    MAX_CLASS, MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,
 };
 use crate::{
     BroadcastId, ChunkId, DecodeError, GenerationId, MAX_STRIPES, PeerId, Roles, SignedManifest,
@@ -89,6 +89,14 @@ fn path(path: Vec<Bytes>) -> Result<Vec<PeerId>> {
 
 // ---- Contacts and standings -------------------------------------------------------------------
 
+fn class(value: u32) -> Result<u8> {
+    let class: u8 = narrow(value, "capacity class")?;
+    if class > MAX_CLASS {
+        return Err(DecodeError::OutOfRange { what: "capacity class" });
+    }
+    Ok(class)
+}
+
 fn contact(message: pb::Contact) -> Result<Contact> {
     let addresses = list(message.addresses, MAX_ADDRESSES, "addresses", |address| {
         if address.is_empty() || address.len() > MAX_ADDRESS {
@@ -103,6 +111,7 @@ fn contact(message: pb::Contact) -> Result<Contact> {
         capacity: message.capacity,
         addresses,
         is_source: message.is_source,
+        class: class(message.class)?,
     })
 }
 
@@ -113,6 +122,7 @@ fn contact_of(contact: &Contact) -> pb::Contact {
         capacity: contact.capacity,
         addresses: contact.addresses.clone(),
         is_source: contact.is_source,
+        class: u32::from(contact.class),
     }
 }
 
@@ -124,6 +134,9 @@ fn standing(message: pb::Standing) -> Result<Standing> {
         ancestors: list(message.ancestors, MAX_ANCESTORS, "ancestors", |bytes| peer(&bytes))?,
         is_orphan: message.is_orphan,
         spare: message.spare,
+        class: class(message.class)?,
+        is_open: message.is_open,
+        is_grandparent_open: message.is_grandparent_open,
     })
 }
 
@@ -135,6 +148,9 @@ fn standing_of(standing: &Standing) -> pb::Standing {
         ancestors: path_of(&standing.ancestors),
         is_orphan: standing.is_orphan,
         spare: standing.spare,
+        class: u32::from(standing.class),
+        is_open: standing.is_open,
+        is_grandparent_open: standing.is_grandparent_open,
     }
 }
 
@@ -304,6 +320,24 @@ fn header_of(header: &DescriptionHeader) -> pb::DescriptionHeader {
 
 // ---- Messages ---------------------------------------------------------------------------------
 
+fn idle(message: pb::Idle) -> Result<Idle> {
+    Ok(Idle {
+        peer: peer(&message.peer)?,
+        role: message.role.map(stripe).transpose()?,
+        slots: message.slots,
+        children: message.children,
+    })
+}
+
+fn idle_of(idle: &Idle) -> pb::Idle {
+    pb::Idle {
+        peer: bytes_of(&idle.peer),
+        role: idle.role.map(|role| u32::from(role.0)),
+        slots: idle.slots,
+        children: idle.children,
+    }
+}
+
 fn start(message: Option<pb::Start>) -> Result<Start> {
     match message {
         Some(pb::Start { generation: Some(generation), chunk }) => {
@@ -357,10 +391,12 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
             stripe: stripe(message.stripe)?,
             nonce: message.nonce,
             joiner: contact(required(message.joiner, "joiner")?)?,
-            is_idle: message.is_idle,
+            idle: message.idle,
             is_descending: message.is_descending,
             path: path(message.path)?,
             lost: optional_peer(&message.lost)?,
+            start: start(message.start)?,
+            is_entitled: message.is_entitled,
         }),
         Pb::JoinFound(message) => Message::JoinFound {
             stripe: stripe(message.stripe)?,
@@ -377,9 +413,10 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
         Pb::Attach(message) => Message::Attach {
             stripe: stripe(message.stripe)?,
             child: contact(required(message.child, "child")?)?,
-            is_idle: message.is_idle,
+            idle: message.idle,
             start: start(message.start)?,
             lost: optional_peer(&message.lost)?,
+            is_entitled: message.is_entitled,
         },
         Pb::Accept(message) => Message::Accept {
             stripe: stripe(message.stripe)?,
@@ -396,15 +433,20 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
             free_slots: message.free_slots,
             free_depth: message.free_depth,
             members: message.members,
-            idle: list(message.idle, MAX_IDLE, "idle peers", |bytes| peer(&bytes))?,
+            idle: list(message.idle, MAX_IDLE, "idle peers", idle)?,
+            willing: list(message.willing, MAX_IDLE, "willing peers", |bytes| peer(&bytes))?,
+            yielding: message.yielding,
+            waiting: message.waiting,
         }),
         Pb::Status(message) => Message::Status {
             stripe: stripe(message.stripe)?,
             standing: standing(required(message.standing, "standing")?)?,
         },
-        Pb::Adopt(message) => {
-            Message::Adopt { stripe: stripe(message.stripe)?, peer: peer(&message.peer)? }
-        }
+        Pb::Adopt(message) => Message::Adopt {
+            stripe: stripe(message.stripe)?,
+            peer: peer(&message.peer)?,
+            is_second: message.is_second,
+        },
         Pb::Probe(message) => Message::Probe { stripe: stripe(message.stripe)? },
         Pb::ProbeReply(message) => Message::ProbeReply {
             stripe: stripe(message.stripe)?,
@@ -439,10 +481,12 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             stripe: u32::from(join.stripe.0),
             nonce: join.nonce,
             joiner: Some(contact_of(&join.joiner)),
-            is_idle: join.is_idle,
+            idle: join.idle,
             is_descending: join.is_descending,
             path: path_of(&join.path),
             lost: join.lost.as_ref().map(bytes_of).unwrap_or_default(),
+            start: Some(start_of(join.start)),
+            is_entitled: join.is_entitled,
         }),
         Message::JoinFound { stripe, nonce, parent, path } => Pb::JoinFound(pb::JoinFound {
             stripe: u32::from(stripe.0),
@@ -456,13 +500,16 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             reason: reason_of(*reason),
             path: path_of(path),
         }),
-        Message::Attach { stripe, child, is_idle, start, lost } => Pb::Attach(pb::Attach {
-            stripe: u32::from(stripe.0),
-            child: Some(contact_of(child)),
-            is_idle: *is_idle,
-            start: Some(start_of(*start)),
-            lost: lost.as_ref().map(bytes_of).unwrap_or_default(),
-        }),
+        Message::Attach { stripe, child, idle, start, lost, is_entitled } => {
+            Pb::Attach(pb::Attach {
+                stripe: u32::from(stripe.0),
+                child: Some(contact_of(child)),
+                idle: *idle,
+                start: Some(start_of(*start)),
+                lost: lost.as_ref().map(bytes_of).unwrap_or_default(),
+                is_entitled: *is_entitled,
+            })
+        }
         Message::Accept { stripe, standing } => Pb::Accept(pb::Accept {
             stripe: u32::from(stripe.0),
             standing: Some(standing_of(standing)),
@@ -478,15 +525,20 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             free_slots: report.free_slots,
             free_depth: report.free_depth,
             members: report.members,
-            idle: path_of(&report.idle),
+            idle: report.idle.iter().map(idle_of).collect(),
+            willing: path_of(&report.willing),
+            yielding: report.yielding,
+            waiting: report.waiting,
         }),
         Message::Status { stripe, standing } => Pb::Status(pb::Status {
             stripe: u32::from(stripe.0),
             standing: Some(standing_of(standing)),
         }),
-        Message::Adopt { stripe, peer } => {
-            Pb::Adopt(pb::Adopt { stripe: u32::from(stripe.0), peer: bytes_of(peer) })
-        }
+        Message::Adopt { stripe, peer, is_second } => Pb::Adopt(pb::Adopt {
+            stripe: u32::from(stripe.0),
+            peer: bytes_of(peer),
+            is_second: *is_second,
+        }),
         Message::Probe { stripe } => Pb::Probe(pb::Probe { stripe: u32::from(stripe.0) }),
         Message::ProbeReply { stripe, is_orphan, head } => Pb::ProbeReply(pb::ProbeReply {
             stripe: u32::from(stripe.0),

@@ -34,8 +34,8 @@ pub use layout::{
 pub use manifest::{MAX_MANIFEST, MAX_TITLE, Manifest, Overlay, SignedManifest};
 pub use media::{Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, MediaTime, Track, TrackId};
 pub use message::{
-    Contact, GoodbyeReason, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,
+    Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
+    MAX_CLASS, MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,
 };
 pub use signature::{BroadcastKey, Signature, Verifier};
 pub use uri::{BroadcastUri, MAX_VIA};

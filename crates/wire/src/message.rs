@@ -22,8 +22,10 @@ pub const MAX_HOPS: usize = 24;
 pub const MAX_ANCESTORS: usize = 64;
 /// Most candidates of a redirect.
 pub const MAX_CANDIDATES: usize = 8;
-/// Most idle peers named in a report.
+/// Most idle peers, and most willing ones, named in a report.
 pub const MAX_IDLE: usize = 4;
+/// Highest capacity class.
+pub const MAX_CLASS: u8 = 15;
 
 /// How to reach a peer, and what it offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub struct Contact {
     pub addresses: Vec<Bytes>,
     /// Whether it is the source.
     pub is_source: bool,
+    /// Its capacity class: the higher, the earlier in the order of its trees. At most
+    /// [`MAX_CLASS`]. Fixed while the peer has children that depend on it.
+    pub class: u8,
 }
 
 /// Where a new parent starts to push a stripe.
@@ -65,6 +70,12 @@ pub struct Standing {
     pub is_orphan: bool,
     /// Free slots in the whole tree as the source counts them, rounded down to four significant bits.
     pub spare: u32,
+    /// The parent's capacity class.
+    pub class: u8,
+    /// Whether the parent has room for a native: a free slot, or a child that gives way to one.
+    pub is_open: bool,
+    /// Whether the grandparent has.
+    pub is_grandparent_open: bool,
 }
 
 /// Why a request was not granted, or an edge was cut.
@@ -114,14 +125,32 @@ pub struct Join {
     pub nonce: u32,
     /// Who wants to join. It is native if the stripe is among its roles.
     pub joiner: Contact,
-    /// Whether the joiner could take the stripe as a primary one.
-    pub is_idle: bool,
+    /// Whether the joiner could take the stripe as a primary one: how many children of its would
+    /// have to move then.
+    pub idle: Option<u32>,
     /// Whether the message is on its way down, to a node said to have room.
     pub is_descending: bool,
     /// Who handed it on, the joiner first. At most [`MAX_HOPS`].
     pub path: Vec<PeerId>,
     /// The parent that the joiner lost and takes for dead.
     pub lost: Option<PeerId>,
+    /// From where it wants the stripe: the first hop may take it as a child at once.
+    pub start: Start,
+    /// Whether it has fewer stripes than its upload entitles it to.
+    pub is_entitled: bool,
+}
+
+/// A peer that could take a stripe as a primary one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Who.
+    pub peer: PeerId,
+    /// The primary stripe it would give up; `None` where it may have one more.
+    pub role: Option<StripeId>,
+    /// Slots it would bring.
+    pub slots: u32,
+    /// Children that would have to move.
+    pub children: u32,
 }
 
 /// A child's account of its subtree, itself included.
@@ -135,8 +164,15 @@ pub struct Report {
     pub free_depth: u32,
     /// Peers.
     pub members: u32,
-    /// Some peers that could take this stripe as a primary one. At most [`MAX_IDLE`].
-    pub idle: Vec<PeerId>,
+    /// Some peers that could take this stripe as a primary one, those that cost least to move.
+    /// At most [`MAX_IDLE`].
+    pub idle: Vec<Idle>,
+    /// Some peers that could serve it besides their primary one. At most [`MAX_IDLE`].
+    pub willing: Vec<PeerId>,
+    /// Leaves that have more stripes than their upload entitles them to.
+    pub yielding: u32,
+    /// Joiners that wait for a slot.
+    pub waiting: u32,
 }
 
 /// A message between two peers of a broadcast.
@@ -200,12 +236,14 @@ pub enum Message {
         stripe: StripeId,
         /// The sender.
         child: Contact,
-        /// Whether the sender could take the stripe as a primary one.
-        is_idle: bool,
+        /// Whether the sender could take the stripe as a primary one, as in [`Join`].
+        idle: Option<u32>,
         /// From where it wants the stripe.
         start: Start,
         /// The parent that the sender lost and takes for dead.
         lost: Option<PeerId>,
+        /// Whether the sender has fewer stripes than its upload entitles it to.
+        is_entitled: bool,
     },
     /// Grants an [`Attach`](Self::Attach); chunks follow.
     Accept {
@@ -243,6 +281,8 @@ pub enum Message {
         stripe: StripeId,
         /// Who is asked.
         peer: PeerId,
+        /// Whether it is to serve the stripe besides its primary one.
+        is_second: bool,
     },
     /// From child to a parent that has fallen silent, or from parent to a child said to be dead.
     Probe {

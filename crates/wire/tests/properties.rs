@@ -3,11 +3,11 @@
 use banyan_wire::frame::{Frame, LENGTH_BYTES, MAX_CONTROL_FRAME, MAX_DATA_FRAME};
 use banyan_wire::frame::{decode, split_frame};
 use banyan_wire::{
-    BroadcastKey, ChunkId, Codec, Contact, GenerationId, GoodbyeReason, Hash, Join, LayerLayout,
-    Layout, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES, MAX_CHUNK_LENGTH,
-    MAX_CHUNKS, MAX_CODEC_CONFIG, MAX_CONTACTS, MAX_HOPS, MAX_IDLE, MAX_LANGUAGE, MAX_LAYERS,
-    MAX_TITLE, MAX_TRACKS, Manifest, Message, Overlay, PeerId, Reason, Report, Roles, Sealed,
-    SignedManifest, Standing, Start, StripeCount, StripeId, Track, TrackId,
+    BroadcastKey, ChunkId, Codec, Contact, GenerationId, GoodbyeReason, Hash, Idle, Join,
+    LayerLayout, Layout, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
+    MAX_CHUNK_LENGTH, MAX_CHUNKS, MAX_CLASS, MAX_CODEC_CONFIG, MAX_CONTACTS, MAX_HOPS, MAX_IDLE,
+    MAX_LANGUAGE, MAX_LAYERS, MAX_TITLE, MAX_TRACKS, Manifest, Message, Overlay, PeerId, Reason,
+    Report, Roles, Sealed, SignedManifest, Standing, Start, StripeCount, StripeId, Track, TrackId,
 };
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -116,13 +116,21 @@ fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ),
         (
             "attach",
-            (stripe(), contact(), any::<bool>(), start(), prop::option::of(peer()))
-                .prop_map(|(stripe, child, is_idle, start, lost)| Message::Attach {
+            (
+                stripe(),
+                contact(),
+                any::<Option<u32>>(),
+                start(),
+                prop::option::of(peer()),
+                any::<bool>(),
+            )
+                .prop_map(|(stripe, child, idle, start, lost, is_entitled)| Message::Attach {
                     stripe,
                     child,
-                    is_idle,
+                    idle,
                     start,
                     lost,
+                    is_entitled,
                 })
                 .boxed(),
         ),
@@ -152,7 +160,9 @@ fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ),
         (
             "adopt",
-            (stripe(), peer()).prop_map(|(stripe, peer)| Message::Adopt { stripe, peer }).boxed(),
+            (stripe(), peer(), any::<bool>())
+                .prop_map(|(stripe, peer, is_second)| Message::Adopt { stripe, peer, is_second })
+                .boxed(),
         ),
         ("probe", stripe().prop_map(|stripe| Message::Probe { stripe }).boxed()),
         (
@@ -197,13 +207,14 @@ fn generation() -> impl Strategy<Value = GenerationId> {
 
 fn contact() -> impl Strategy<Value = Contact> {
     let addresses = list(bytes(1..=MAX_ADDRESS), MAX_ADDRESSES);
-    (peer(), roles(), any::<u32>(), addresses, any::<bool>()).prop_map(
-        |(peer, roles, capacity, addresses, is_source)| Contact {
+    (peer(), roles(), any::<u32>(), addresses, any::<bool>(), 0..=MAX_CLASS).prop_map(
+        |(peer, roles, capacity, addresses, is_source, class)| Contact {
             peer,
             roles,
             capacity,
             addresses,
             is_source,
+            class,
         },
     )
 }
@@ -248,14 +259,20 @@ fn standing() -> impl Strategy<Value = Standing> {
         ancestors,
         any::<bool>(),
         any::<u32>(),
+        (0..=MAX_CLASS, any::<bool>(), any::<bool>()),
     )
-        .prop_map(|(depth, grandparent, population, ancestors, is_orphan, spare)| Standing {
-            depth,
-            grandparent,
-            population,
-            ancestors,
-            is_orphan,
-            spare,
+        .prop_map(|(depth, grandparent, population, ancestors, is_orphan, spare, rest)| {
+            Standing {
+                depth,
+                grandparent,
+                population,
+                ancestors,
+                is_orphan,
+                spare,
+                class: rest.0,
+                is_open: rest.1,
+                is_grandparent_open: rest.2,
+            }
         })
 }
 
@@ -265,30 +282,32 @@ fn join() -> impl Strategy<Value = Join> {
         stripe(),
         any::<u32>(),
         contact(),
-        any::<bool>(),
+        any::<Option<u32>>(),
         any::<bool>(),
         path,
         prop::option::of(peer()),
+        (start(), any::<bool>()),
     )
-        .prop_map(|(stripe, nonce, joiner, is_idle, is_descending, path, lost)| Join {
+        .prop_map(|(stripe, nonce, joiner, idle, is_descending, path, lost, rest)| Join {
             stripe,
             nonce,
             joiner,
-            is_idle,
+            idle,
             is_descending,
             path,
             lost,
+            start: rest.0,
+            is_entitled: rest.1,
         })
 }
 
 fn report() -> impl Strategy<Value = Report> {
-    (stripe(), any::<u32>(), any::<u32>(), any::<u32>(), list(peer(), MAX_IDLE)).prop_map(
-        |(stripe, free_slots, free_depth, members, idle)| Report {
-            stripe,
-            free_slots,
-            free_depth,
-            members,
-            idle,
+    let idle = (peer(), prop::option::of(stripe()), any::<u32>(), any::<u32>())
+        .prop_map(|(peer, role, slots, children)| Idle { peer, role, slots, children });
+    (stripe(), any::<[u32; 5]>(), list(idle, MAX_IDLE), list(peer(), MAX_IDLE)).prop_map(
+        |(stripe, counts, idle, willing)| {
+            let [free_slots, free_depth, members, yielding, waiting] = counts;
+            Report { stripe, free_slots, free_depth, members, idle, willing, yielding, waiting }
         },
     )
 }
@@ -400,6 +419,7 @@ fn largest() -> Vec<Message> {
         capacity: u32::MAX,
         addresses: vec![Bytes::from(vec![0xff; MAX_ADDRESS]); MAX_ADDRESSES],
         is_source: true,
+        class: MAX_CLASS,
     };
     let (stripe, nonce, path) = (StripeId(63), u32::MAX, vec![contact.peer; MAX_HOPS]);
     let standing = Standing {
@@ -409,6 +429,9 @@ fn largest() -> Vec<Message> {
         ancestors: vec![contact.peer; MAX_ANCESTORS],
         is_orphan: true,
         spare: u32::MAX,
+        class: MAX_CLASS,
+        is_open: true,
+        is_grandparent_open: true,
     };
     let id = ChunkId { generation: GenerationId(u64::MAX), stripe, index: u16::MAX };
     vec![
@@ -423,10 +446,12 @@ fn largest() -> Vec<Message> {
             stripe,
             nonce,
             joiner: contact.clone(),
-            is_idle: true,
+            idle: Some(u32::MAX),
             is_descending: true,
             path: path.clone(),
             lost: Some(contact.peer),
+            start: Start::At(GenerationId(u64::MAX), u16::MAX),
+            is_entitled: true,
         }),
         Message::JoinFound { stripe, nonce, parent: contact.clone(), path },
         Message::Redirect {

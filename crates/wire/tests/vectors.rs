@@ -23,7 +23,7 @@ mod hostile;
 mod keys;
 
 use describe::{
-    Hex, Said, SaidContact, SaidLayer, SaidManifest, SaidStanding, SaidStart, SaidTrack,
+    Hex, Said, SaidContact, SaidIdle, SaidLayer, SaidManifest, SaidStanding, SaidStart, SaidTrack,
 };
 use hostile::Hostile;
 
@@ -153,7 +153,12 @@ fn messages() -> Vec<(&'static str, Said)> {
             "the first words of a peer that knows nothing yet",
             Said::Hello {
                 broadcast: broadcast.clone(),
-                contact: SaidContact { roles: Vec::new(), capacity: 0, ..contact(2, 0, 0) },
+                contact: SaidContact {
+                    roles: Vec::new(),
+                    capacity: 0,
+                    class: 0,
+                    ..contact(2, 0, 0)
+                },
                 manifest_sequence: 0,
                 is_reply: false,
             },
@@ -185,10 +190,12 @@ fn messages() -> Vec<(&'static str, Said)> {
                 stripe: 5,
                 nonce: 1,
                 joiner: contact(2, 5, 1),
-                is_idle: false,
+                idle: None,
                 is_descending: false,
                 path: vec![peer(2)],
                 lost: None,
+                start: SaidStart::Live,
+                is_entitled: true,
             },
         ),
         (
@@ -197,10 +204,12 @@ fn messages() -> Vec<(&'static str, Said)> {
                 stripe: 0,
                 nonce: 4_000_000_000,
                 joiner: contact(2, 5, 0),
-                is_idle: true,
+                idle: Some(0),
                 is_descending: true,
                 path: vec![peer(2), peer(3), peer(4)],
                 lost: Some(peer(5)),
+                start: SaidStart::At { generation: 77, chunk: 3 },
+                is_entitled: false,
             },
         ),
         (
@@ -225,9 +234,10 @@ fn messages() -> Vec<(&'static str, Said)> {
             Said::Attach {
                 stripe: 15,
                 child: contact(2, 15, 1),
-                is_idle: false,
+                idle: None,
                 start: SaidStart::Live,
                 lost: None,
+                is_entitled: false,
             },
         ),
         (
@@ -235,9 +245,10 @@ fn messages() -> Vec<(&'static str, Said)> {
             Said::Attach {
                 stripe: 0,
                 child: contact(2, 15, 1),
-                is_idle: true,
+                idle: Some(3),
                 start: SaidStart::At { generation: 0, chunk: 0 },
                 lost: None,
+                is_entitled: true,
             },
         ),
         (
@@ -245,9 +256,10 @@ fn messages() -> Vec<(&'static str, Said)> {
             Said::Attach {
                 stripe: 3,
                 child: contact(2, 15, 1),
-                is_idle: true,
+                idle: Some(3),
                 start: SaidStart::At { generation: 1_234_567, chunk: 11 },
                 lost: Some(peer(9)),
+                is_entitled: false,
             },
         ),
         ("an accept by the source", Said::Accept { stripe: 5, standing: root_standing() }),
@@ -260,7 +272,10 @@ fn messages() -> Vec<(&'static str, Said)> {
                 free_slots: 0,
                 free_depth: 0,
                 members: 1,
-                idle: vec![peer(2)],
+                idle: vec![idle(2, None)],
+                willing: Vec::new(),
+                yielding: 1,
+                waiting: 0,
             },
         ),
         (
@@ -270,7 +285,10 @@ fn messages() -> Vec<(&'static str, Said)> {
                 free_slots: 37,
                 free_depth: 2,
                 members: 4_096,
-                idle: vec![peer(2), peer(3), peer(4), peer(5)],
+                idle: vec![idle(2, None), idle(3, Some(0)), idle(4, Some(15)), idle(5, Some(63))],
+                willing: vec![peer(6), peer(7)],
+                yielding: 300,
+                waiting: 12,
             },
         ),
         ("a status", Said::Status { stripe: 5, standing: standing() }),
@@ -286,7 +304,8 @@ fn messages() -> Vec<(&'static str, Said)> {
                 },
             },
         ),
-        ("an adopt", Said::Adopt { stripe: 5, peer: peer(2) }),
+        ("an adopt", Said::Adopt { stripe: 5, peer: peer(2), is_second: false }),
+        ("an adopt of a second role", Said::Adopt { stripe: 5, peer: peer(2), is_second: true }),
         ("a probe", Said::Probe { stripe: 5 }),
         (
             "a probe's reply",
@@ -418,6 +437,9 @@ fn root_standing() -> SaidStanding {
         ancestors: Vec::new(),
         is_orphan: false,
         spare: 0,
+        class: 0,
+        is_open: true,
+        is_grandparent_open: false,
     }
 }
 
@@ -429,7 +451,14 @@ fn standing() -> SaidStanding {
         ancestors: Vec::new(),
         is_orphan: false,
         spare: 352,
+        class: 5,
+        is_open: false,
+        is_grandparent_open: true,
     }
+}
+
+fn idle(seed: u8, role: Option<u8>) -> SaidIdle {
+    SaidIdle { peer: peer(seed), role, slots: 16, children: u32::from(seed) - 2 }
 }
 
 fn contact(seed: u8, stripe: u8, addresses: usize) -> SaidContact {
@@ -439,11 +468,12 @@ fn contact(seed: u8, stripe: u8, addresses: usize) -> SaidContact {
         capacity: 16,
         addresses: ADDRESSES.iter().take(addresses).map(Hex::from).collect(),
         is_source: false,
+        class: 5,
     }
 }
 
 fn source_contact() -> SaidContact {
-    SaidContact { roles: Vec::new(), capacity: 40, is_source: true, ..contact(10, 0, 2) }
+    SaidContact { roles: Vec::new(), capacity: 40, class: 0, is_source: true, ..contact(10, 0, 2) }
 }
 
 /// `/ip4/192.0.2.1/udp/4001/quic-v1` and `/dns4/example.org/tcp/4001`.

@@ -128,6 +128,7 @@ impl Programme {
             capacity: 0,
             addresses: addresses.collect(),
             is_source: true,
+            class: 0,
         };
         let manifest = Manifest {
             broadcast: self.key.broadcast(),

@@ -17,7 +17,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
-use crate::cli::{Demo, LayeringArg};
+use crate::cli::{Demo, LayeringArg, Upload};
 use crate::commands::publish::{Source, SourceSetup, layers, mbit};
 use crate::commands::{multiaddr, say, seed_of};
 use crate::error::{Failure, Outcome};
@@ -59,7 +59,7 @@ pub(super) async fn run(options: Demo) -> Outcome {
         overlay: Overlay::SplitStream,
         stripes: options.stripes,
         layering: LayeringArg::Priority,
-        upload: u64::MAX,
+        upload: Upload { rate: u64::MAX, is_estimated: false },
         seed: Some(seed_of(options.seed, 2)),
     };
     let mut source = Source::start(&node, key, setup, Some(&totals)).await?;

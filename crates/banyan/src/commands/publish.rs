@@ -17,7 +17,7 @@ use banyan_wire::{
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::cli::{LayeringArg, Publish};
+use crate::cli::{LayeringArg, Publish, Upload};
 use crate::commands::{URI_ADDRESSES, dialable, key_seed, node_config, say, seed_of};
 use crate::error::{Failure, Outcome};
 use crate::eventlog::{EventLog, Played};
@@ -32,7 +32,8 @@ use crate::signals;
 const LINGER: Duration = Duration::from_millis(2500);
 
 pub(super) async fn run(options: Publish) -> Outcome {
-    if options.upload == 0 {
+    let upload = options.upload();
+    if upload.rate == 0 {
         return Err(Failure::usage(
             "an upload of 0 reaches nobody: give --upload at least the rate of the stream, and a \
              quarter more for redundancy",
@@ -48,7 +49,7 @@ pub(super) async fn run(options: Publish) -> Outcome {
         overlay: options.overlay,
         stripes: stripe_count(options.stripes, options.overlay)?,
         layering: options.layering,
-        upload: options.upload,
+        upload,
         seed: options.common.seed.map(|seed| seed_of(seed, 2)),
     };
     let mut source = Source::start(&node, key, setup, input.totals.as_ref()).await?;
@@ -121,7 +122,12 @@ async fn feed(
                 Some(Event::Violation { peer, violation }) => {
                     tracing::warn!(peer = %format_args!("{peer:.8}"), kind = violation.name(), "breach");
                 }
-                Some(event) => log.core(&broadcast, &event),
+                Some(event) => {
+                    log.core(&broadcast, &event);
+                    if let Event::Upload { budget, .. } = event {
+                        source.set_upload(budget);
+                    }
+                }
                 None => return Err(Failure::failed("the node has stopped")),
             },
             _ = tick.tick() => if let Some(http) = http
@@ -151,7 +157,7 @@ pub(super) struct SourceSetup {
     pub(super) overlay: Overlay,
     pub(super) stripes: StripeCount,
     pub(super) layering: LayeringArg,
-    pub(super) upload: u64,
+    pub(super) upload: Upload,
     pub(super) seed: Option<[u8; 32]>,
 }
 
@@ -167,7 +173,7 @@ pub(super) struct Source {
     manifest: Manifest,
     layering: LayeringArg,
     rate: RateEstimate,
-    upload: u64,
+    upload: Upload,
     has_warned: bool,
 }
 
@@ -183,7 +189,11 @@ impl Source {
         let request = JoinRequest {
             broadcast,
             role: Role::Source(key.clone()),
-            config: Config { upload: setup.upload, ..Config::default() },
+            config: Config {
+                upload: setup.upload.rate,
+                estimates_upload: setup.upload.is_estimated,
+                ..Config::default()
+            },
             via: Vec::new(),
             seed: setup.seed,
         };
@@ -207,6 +217,7 @@ impl Source {
                 capacity: 0,
                 addresses: binary(&addresses),
                 is_source: true,
+                class: 0,
             },
             created_at: now.as_secs(),
             ended_at: None,
@@ -244,20 +255,40 @@ impl Source {
 
     /// Signs the manifest's present state as a new version.
     async fn tell(&mut self) -> Outcome {
-        let rate = self.coded_rate();
-        if rate > self.upload && !self.has_warned {
-            self.has_warned = true;
-            eprintln!(
-                "banyan: the coded stream is {:.1} Mbit/s and --upload is {:.1}: some stripes \
-                 reach nobody; lower the encoder's rate or raise --upload",
-                mbit(rate),
-                mbit(self.upload)
-            );
-        }
+        self.compare_rates();
         self.manifest.sequence += 1;
         let signed = SignedManifest::sign(self.manifest.clone(), &self.key)?;
         self.membership.set_manifest(signed).await?;
         Ok(())
+    }
+
+    /// Says once if the upload does not bear the coded stream.
+    fn compare_rates(&mut self) {
+        let rate = self.coded_rate();
+        if rate <= self.upload.rate || self.has_warned {
+            return;
+        }
+        self.has_warned = true;
+        let (found, remedy) = if self.upload.is_estimated {
+            (
+                "the upload is estimated at",
+                "lower the encoder's rate or, if it is wrong, give --upload",
+            )
+        } else {
+            ("--upload is", "lower the encoder's rate or raise --upload")
+        };
+        eprintln!(
+            "banyan: the coded stream is {:.1} Mbit/s and {found} {:.1}: some stripes reach nobody; \
+             {remedy}",
+            mbit(rate),
+            mbit(self.upload.rate)
+        );
+    }
+
+    /// Takes note of what the uplink has turned out to bear.
+    fn set_upload(&mut self, rate: u64) {
+        self.upload.rate = rate;
+        self.compare_rates();
     }
 
     pub(super) async fn set_tracks(&mut self, tracks: Vec<Track>) -> Outcome {

@@ -19,11 +19,16 @@ pub(super) async fn run(options: Relay) -> Outcome {
         .iter()
         .zip(0..)
         .map(|(uri, index)| {
-            let share = options.upload / u64::try_from(options.join.len()).unwrap_or(1).max(1);
+            let upload = options.upload();
+            let share = upload.rate / u64::try_from(options.join.len()).unwrap_or(1).max(1);
             Ok(JoinRequest {
                 broadcast: uri.broadcast,
                 role: Role::Relay,
-                config: Config { upload: share, ..Config::default() },
+                config: Config {
+                    upload: share,
+                    estimates_upload: upload.is_estimated,
+                    ..Config::default()
+                },
                 via: via(uri)?,
                 seed: options.common.seed.map(|seed| seed_of(seed, 2 + index)),
             })

@@ -36,11 +36,13 @@ pub(super) async fn run(options: Watch) -> Outcome {
         (address, _) => Some(HttpFace::start(address.unwrap_or(DEFAULT_HTTP))?),
     };
     let node = Node::start(node_config(&options.common, false)?).await?;
+    let upload = options.upload();
     let request = JoinRequest {
         broadcast: options.uri.broadcast,
         role: Role::Viewer,
         config: Config {
-            upload: options.upload,
+            upload: upload.rate,
+            estimates_upload: upload.is_estimated,
             playout_delay: options.delay,
             retention: Config::default().retention.max(options.delay * 2),
             ..Config::default()
@@ -155,6 +157,8 @@ impl Viewer {
             | Event::Roles(_)
             | Event::Parent { .. }
             | Event::Children { .. }
+            | Event::Upload { .. }
+            | Event::Wanted(_)
             | _ => {}
         }
         Ok(false)

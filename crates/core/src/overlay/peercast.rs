@@ -14,7 +14,7 @@ use banyan_wire::{
 };
 
 use crate::local::Local;
-use crate::overlay::tree::{Accepted, Search};
+use crate::overlay::tree::{Accepted, Request, Search};
 use crate::overlay::{Context, Overlay, Tree};
 use crate::watch::Silence;
 use crate::{Event, Instant, Violation};
@@ -45,7 +45,7 @@ impl PeerCast {
         }
         let tree = &mut self.trees[stripe.index()];
         let candidates = first.into_iter().chain(cx.view.source().cloned());
-        if !tree.attach(cx, false, candidates.collect::<Vec<_>>()) {
+        if !tree.attach(cx, Request::default(), candidates.collect::<Vec<_>>()) {
             tree.tried.clear();
             tree.rest(cx);
         }
@@ -69,7 +69,7 @@ impl PeerCast {
             let candidates = cx.view.source().cloned().into_iter().collect();
             cx.send(from, Message::Redirect { stripe, reason, candidates });
         } else if is_child || has_room {
-            tree.take_child(cx, child, false, start, standing);
+            tree.take_child(cx, child, Vec::new(), start, standing);
         } else {
             let candidates = self.next_in_turn(stripe);
             cx.send(from, Message::Redirect { stripe, reason: Reason::Full, candidates });
@@ -119,8 +119,8 @@ impl PeerCast {
     ) {
         if self.is_loop(cx, stripe, &standing) {
             cx.send(from, Message::Detach { stripe });
-            let next = self.trees[stripe.index()].take_alternatives();
-            self.search(cx, stripe, next.into());
+            self.trees[stripe.index()].stop_asking(&from);
+            self.search(cx, stripe, Vec::new());
             return;
         }
         if self.trees[stripe.index()].on_accept(cx, from, standing) == Accepted::Unwanted {
@@ -142,16 +142,13 @@ impl PeerCast {
         candidates: Vec<Contact>,
     ) {
         let tree = &mut self.trees[stripe.index()];
-        let is_asked =
-            matches!(&tree.search, Search::Attaching { candidate, .. } if candidate.peer == from);
         if tree.is_parent(&from) {
             // It serves us until we have another; ask those it names.
             tree.reset_search();
             self.search(cx, stripe, candidates);
-        } else if is_asked {
-            let mut next = candidates;
-            next.extend(tree.take_alternatives());
-            self.search(cx, stripe, next);
+        } else if tree.is_asking(&from) {
+            tree.stop_asking(&from);
+            self.search(cx, stripe, candidates);
         }
     }
 }
@@ -225,10 +222,8 @@ impl Overlay for PeerCast {
     fn on_unreachable(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         for stripe in cx.local.stripes.iter() {
             let tree = &mut self.trees[stripe.index()];
-            if matches!(&tree.search, Search::Attaching { candidate, .. } if candidate.peer == peer)
-            {
-                let next = tree.take_alternatives();
-                self.search(cx, stripe, next.into());
+            if tree.is_asking(&peer) && tree.stop_asking(&peer) {
+                self.search(cx, stripe, Vec::new());
             }
         }
     }
@@ -240,16 +235,10 @@ impl Overlay for PeerCast {
         parent: PeerId,
         silence: Silence,
     ) {
-        let tree = &mut self.trees[stripe.index()];
         match silence {
             Silence::Dead | Silence::Starved => {
                 cx.send(parent, Message::Detach { stripe });
                 self.lose_parent(cx, stripe);
-            }
-            Silence::Forgotten => {
-                let contact = tree.parent.as_ref().map(|parent| parent.contact.clone());
-                tree.reset_search();
-                self.search(cx, stripe, contact.into_iter().collect());
             }
         }
     }
@@ -275,17 +264,16 @@ impl Overlay for PeerCast {
         for stripe in cx.local.stripes.iter() {
             let tree = &mut self.trees[stripe.index()];
             tree.expire(cx);
-            match &tree.search {
-                Search::Resting { retry_at: Some(at) } if *at <= cx.now => {
+            for silent in tree.hedge(cx, Request::default()) {
+                cx.view.on_failure(&silent);
+                if tree.stop_asking(&silent) {
                     self.search(cx, stripe, Vec::new());
+                    break;
                 }
-                Search::Attaching { candidate, give_up_at, .. } if *give_up_at <= cx.now => {
-                    let silent = candidate.peer;
-                    cx.view.on_failure(&silent);
-                    let next = tree.take_alternatives();
-                    self.search(cx, stripe, next.into());
-                }
-                Search::Resting { .. } | Search::Attaching { .. } | Search::Seeking { .. } => {}
+            }
+            let tree = &mut self.trees[stripe.index()];
+            if matches!(&tree.search, Search::Resting { retry_at: Some(at) } if *at <= cx.now) {
+                self.search(cx, stripe, Vec::new());
             }
         }
     }
@@ -311,10 +299,6 @@ impl Overlay for PeerCast {
 
     fn trees(&self) -> &[Tree] {
         &self.trees
-    }
-
-    fn is_using(&self, peer: &PeerId) -> bool {
-        self.trees.iter().any(|tree| tree.is_using(peer))
     }
 
     fn population(&self) -> u32 {

@@ -8,38 +8,39 @@
 //! - **Only natives have children.** A peer serves a stripe only if it is a primary one of its, so
 //!   disjointness holds by construction and no foreign edge needs a loop check. The paper lets
 //!   spare capacity serve any stripe; half of its edges are such (splitstream.md §3.1).
-//! - **Heap order instead of prefixes.** A native's parent is closer to the stripe key than itself
-//!   (`Rank`); push-down keeps that order, so native edges cannot close a loop, without path vectors.
+//! - **Heap order instead of prefixes.** A native's parent is of a higher capacity class than itself,
+//!   or of the same and closer to the stripe key (`Rank`); push-down keeps that order, so native
+//!   edges cannot close a loop, without path vectors, and the strong are near the root.
 //! - **Free slots are counted up the tree** instead of searched for by depth-first anycast.
 //! - **Roles change.** A stripe that has run out of slots is given a new native: a joiner, or a
-//!   peer without children, which then serves that stripe instead of its first one.
+//!   peer whose own stripe can spare it, which then serves that stripe instead of its first one.
+//! - **Natives move up** where a leaf, or nobody, has a place above their parent.
 //!
 //! Decides roles and edges. This file has the state and what happens over time; the paths of JOINs
-//! are in `join`, taking and moving children in `serve`, and who serves which stripe in `roles`.
+//! are in `join`, taking and moving children in `serve`, what parents and children tell each other
+//! in `account`, who serves which stripe in `roles`, and who is asked to in `supply`.
 
+mod account;
 mod join;
 mod roles;
 mod serve;
+mod supply;
 
 use std::collections::BTreeMap;
 
-use banyan_wire::{
-    Contact, MAX_IDLE, Message, PeerId, Reason, Report, Roles, Standing, StripeCount, StripeId,
-};
+use banyan_wire::{Contact, Message, PeerId, Reason, Roles, Standing, StripeCount, StripeId};
+use rand::RngExt;
 
 use crate::local::Local;
-use crate::overlay::tree::{Accepted, HANDOVER, Search};
+use crate::overlay::splitstream::account::Told;
+use crate::overlay::splitstream::supply::Shortage;
+use crate::overlay::tree::{Accepted, Request, Search};
 use crate::overlay::{Context, Overlay, Tree};
 use crate::watch::Silence;
-use crate::{Event, Instant, Violation};
+use crate::{Config, Event, Instant, Violation};
 
-/// What a tree's parent was told, and when more may be said.
-#[derive(Debug, Default)]
-struct Told {
-    report: Option<Report>,
-    due: Option<Instant>,
-    last_at: Instant,
-}
+/// Natives kept ready as parents.
+const STANDBY: usize = 4;
 
 /// The policy's state.
 #[derive(Debug)]
@@ -50,12 +51,24 @@ pub(crate) struct SplitStream {
     has_joined: bool,
     /// Until when no role is exchanged for another; `None` once that has passed.
     held_until: Option<Instant>,
+    /// The stripe to take as a primary one when the last child of the one given up is gone.
+    vacating_for: Option<StripeId>,
+    /// A primary stripe beyond the bound, served because nobody else could.
+    second: Option<StripeId>,
     /// When one role too many is given up.
     shed_at: Option<Instant>,
     /// At the source: for each stripe, the free slots its peers were told of.
     spare: Vec<u32>,
-    /// At the source: for each stripe, until when an appointment is given time to take effect.
-    appointed: Vec<Instant>,
+    /// At the source: for each stripe, who waits for a slot.
+    shortages: Vec<Shortage>,
+    /// At the source: who was appointed, and until when nothing need be heard of it.
+    appointed: Vec<(PeerId, Instant)>,
+    /// At the source: stripes in which it takes one child more than usual.
+    extended: Roles,
+    /// At the source: when slots that are lacking are looked for again.
+    supply_at: Option<Instant>,
+    /// When better places are looked for next.
+    improve_at: Option<Instant>,
     nonce: u32,
     /// Children said to be dead, and until when they may prove to be alive.
     suspects: BTreeMap<PeerId, Instant>,
@@ -70,9 +83,15 @@ impl SplitStream {
             population: u32::from(stripes.value()),
             has_joined: false,
             held_until: None,
+            vacating_for: None,
+            second: None,
             shed_at: None,
             spare: vec![0; stripes.len()],
-            appointed: vec![Instant::ZERO; stripes.len()],
+            shortages: stripes.iter().map(|_| Shortage::default()).collect(),
+            appointed: Vec::new(),
+            extended: Roles::NONE,
+            supply_at: None,
+            improve_at: None,
             nonce: 0,
             suspects: BTreeMap::new(),
         }
@@ -88,19 +107,20 @@ impl SplitStream {
     }
 
     /// Slots free for `stripe` at this peer itself.
-    fn free_here(&self, local: &Local, config: &crate::Config, stripe: StripeId) -> u32 {
+    fn free_here(&self, local: &Local, config: &Config, stripe: StripeId) -> u32 {
         let free = local.capacity.saturating_sub(self.used());
         if local.is_source {
             let used = self.trees[stripe.index()].used();
             let share = (local.capacity / u32::from(local.stripes.value())).max(1);
-            free.min(config.source_fanout.min(share).saturating_sub(used))
+            let extra = u32::from(self.extended.contains(stripe));
+            free.min((config.source_fanout.min(share) + extra).saturating_sub(used))
         } else {
             free
         }
     }
 
     /// Whether this peer may have children in `stripe`: the source always, others as natives that
-    /// hang in the tree in heap order.
+    /// hang in the tree in heap order, or not yet: whoever joins them then waits with them.
     fn can_serve(&self, local: &Local, stripe: StripeId) -> bool {
         if local.is_source {
             return true;
@@ -109,146 +129,19 @@ impl SplitStream {
             && self.trees[stripe.index()]
                 .parent
                 .as_ref()
-                .is_some_and(|parent| is_in_order(local, &parent.contact, &local.peer, stripe))
+                .is_none_or(|parent| local.is_below(&parent.contact, stripe))
     }
 
-    /// What our children in `stripe` are told. The population is passed on as this tree's parent
-    /// said it: a mixture of what several trees say would go round in circles.
-    fn standing(&self, cx: &Context<'_>, stripe: StripeId) -> Standing {
-        let tree = &self.trees[stripe.index()];
-        let told = tree.parent.as_ref().map(|p| (p.standing.population, p.standing.spare));
-        let ours = (self.population, self.spare[stripe.index()]);
-        let (population, spare) = told.unwrap_or(ours);
-        tree.standing(cx, population, spare, false)
+    /// Whether only a parent that comes before us may be ours in `stripe`: as long as we are native,
+    /// and while anybody is served by us still, who may be on the way from there to the root.
+    fn is_ordered(&self, local: &Local, stripe: StripeId) -> bool {
+        local.roles.contains(stripe) || !self.trees[stripe.index()].children.is_empty()
     }
 
-    fn tell_children(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
-        let standing = self.standing(cx, stripe);
-        self.tree(stripe).tell_children(cx, standing);
-    }
-
-    // ---- Reports ----------------------------------------------------------------------------
-
-    /// What there is to say about our subtree of `stripe`.
-    fn report(&self, cx: &Context<'_>, stripe: StripeId) -> Report {
-        let tree = &self.trees[stripe.index()];
-        let mut free_slots = 0_u32;
-        let mut free_depth = u32::MAX;
-        if self.can_serve(cx.local, stripe) {
-            let here = self.free_here(cx.local, cx.config, stripe);
-            if here > 0 {
-                (free_slots, free_depth) = (here, 0);
-            }
-        }
-        let mut idle = Vec::new();
-        if self.is_idle(cx, stripe) {
-            idle.push(cx.local.peer);
-        }
-        for child in tree.committed() {
-            if child.free_slots > 0 {
-                free_slots = free_slots.saturating_add(child.free_slots);
-                free_depth = free_depth.min(child.free_depth.saturating_add(1));
-            }
-            idle.extend(child.idle.iter().take(MAX_IDLE - idle.len().min(MAX_IDLE)));
-        }
-        let members = tree.members_below().saturating_add(1);
-        let free_depth = if free_slots == 0 { 0 } else { free_depth };
-        Report { stripe, free_slots, free_depth, members, idle }
-    }
-
-    /// Sees to it that the parents are told what changed: at once where slots ran out or became
-    /// free again, else at most once in a report interval.
-    fn update_reports(&mut self, cx: &mut Context<'_>) {
-        if cx.local.is_source {
-            self.update_population(cx);
-            self.update_spare(cx);
-            return;
-        }
-        for stripe in cx.local.stripes.iter() {
-            let Some(parent) = self.trees[stripe.index()].parent.as_ref().map(|p| p.contact.peer)
-            else {
-                self.told[stripe.index()] = Told::default();
-                continue;
-            };
-            let report = self.report(cx, stripe);
-            let told = &mut self.told[stripe.index()];
-            if told.report.as_ref() == Some(&report) {
-                told.due = None;
-                continue;
-            }
-            let was_free = told.report.as_ref().is_some_and(|report| report.free_slots > 0);
-            let is_urgent = told.report.is_none() || was_free != (report.free_slots > 0);
-            let next_at = told.last_at + cx.config.report_interval;
-            if is_urgent || cx.now >= next_at {
-                *told = Told { report: Some(report.clone()), due: None, last_at: cx.now };
-                cx.send(parent, Message::Report(report));
-            } else {
-                told.due = Some(next_at);
-            }
-        }
-    }
-
-    /// At the source: counts the peers, which are members of every tree. Exact up to 2 K, then the
-    /// power of two below, so that a large audience does not change it all the time.
-    fn update_population(&mut self, cx: &mut Context<'_>) {
-        let members = self.trees.iter().map(Tree::members_below).max().unwrap_or(0);
-        let exact = 2 * u32::from(cx.local.stripes.value());
-        let population = if members <= exact { members } else { 1 << members.ilog2() };
-        if population != self.population {
-            self.population = population;
-            for stripe in cx.local.stripes.iter() {
-                self.tell_children(cx, stripe);
-            }
-        }
-    }
-
-    /// At the source: counts the free slots of every tree; tells of changes at most once
-    /// in a report interval.
-    fn update_spare(&mut self, cx: &mut Context<'_>) {
-        for stripe in cx.local.stripes.iter() {
-            let free = self.report(cx, stripe).free_slots;
-            let spare = rounded(free);
-            let told = &mut self.told[stripe.index()];
-            if spare == self.spare[stripe.index()] {
-                told.due = None;
-                continue;
-            }
-            let next_at = told.last_at + cx.config.report_interval;
-            if cx.now < next_at {
-                told.due = Some(next_at);
-                continue;
-            }
-            (told.last_at, told.due) = (cx.now, None);
-            self.spare[stripe.index()] = spare;
-            self.tell_children(cx, stripe);
-        }
-    }
-
-    fn on_report(&mut self, cx: &mut Context<'_>, from: PeerId, report: Report) {
-        if let Some(child) = self.tree(report.stripe).children.get_mut(&from) {
-            child.free_slots = report.free_slots;
-            child.free_depth = report.free_depth;
-            child.members = report.members.max(1);
-            child.idle = report.idle;
-        }
-        self.update_reports(cx);
-    }
-
-    fn on_status(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: PeerId,
-        stripe: StripeId,
-        standing: Standing,
-    ) {
-        let Some(parent) = &mut self.tree(stripe).parent else { return };
-        if parent.contact.peer != from {
-            return;
-        }
-        parent.standing = standing;
-        self.on_standing(cx);
-        self.tell_children(cx, stripe);
-        self.update_reports(cx);
+    /// Stripes with a parent.
+    fn held(&self) -> u32 {
+        let held = self.trees.iter().filter(|tree| tree.parent.is_some()).count();
+        u32::try_from(held).unwrap_or(u32::MAX)
     }
 
     /// A parent told its standing: the source may have counted the audience anew.
@@ -278,17 +171,43 @@ impl SplitStream {
         stripe: StripeId,
         standing: Standing,
     ) {
-        if self.tree(stripe).on_accept(cx, from, standing) == Accepted::Unwanted {
+        if !self.is_fit(cx, from, stripe, &standing) {
+            cx.send(from, Message::Detach { stripe });
+            if self.tree(stripe).is_asking(&from) {
+                self.on_no_answer(cx, stripe, from);
+            }
             return;
         }
-        self.told[stripe.index()] = Told::default();
+        match self.tree(stripe).on_accept(cx, from, standing) {
+            Accepted::Unwanted => return,
+            Accepted::Again => {}
+            Accepted::New => {
+                self.begin_account(cx, stripe);
+                self.serve_parked(cx, stripe);
+            }
+        }
         self.on_standing(cx);
         self.tell_children(cx, stripe);
-        if !self.has_joined && self.trees.iter().all(|tree| tree.parent.is_some()) {
+        if !self.has_joined && self.held() >= cx.local.wanted.len() {
             self.has_joined = true;
             cx.emit(Event::Joined { stripes: cx.local.stripes.value(), roles: cx.local.roles });
         }
         self.update_reports(cx);
+    }
+
+    /// Whether `from`, which accepts us, may be our parent: we, or it, may have changed class since
+    /// it was asked.
+    fn is_fit(
+        &self,
+        cx: &Context<'_>,
+        from: PeerId,
+        stripe: StripeId,
+        standing: &Standing,
+    ) -> bool {
+        let is_source = cx.view.source().is_some_and(|source| source.peer == from);
+        is_source
+            || !self.is_ordered(cx.local, stripe)
+            || cx.local.order.rank(&from, standing.class, stripe) < cx.local.own_rank(stripe)
     }
 
     /// A candidate said no, or the parent wants to be rid of us.
@@ -304,36 +223,41 @@ impl SplitStream {
             cx.view.insert(cx.now, candidate.clone(), false);
         }
         let is_parent = self.tree(stripe).is_parent(&from);
-        let is_asked = matches!(
-            &self.tree(stripe).search,
-            Search::Attaching { candidate, .. } if candidate.peer == from
-        );
-        if is_parent && !is_asked {
-            // It goes on serving us until we have found another parent.
-            self.tree(stripe).reset_search();
-            self.tree(stripe).mark_tried(from);
-            self.attach_or_seek(cx, stripe, candidates);
-        } else if is_asked {
+        let is_asked = self.tree(stripe).is_asking(&from);
+        if is_asked {
+            self.tree(stripe).stop_asking(&from);
             if is_parent && matches!(reason, Reason::Loop | Reason::RoleChange | Reason::Orphan) {
                 self.lose_parent(cx, stripe);
                 return;
             }
-            let mut next = candidates;
-            next.extend(self.tree(stripe).take_alternatives());
-            self.attach_or_seek(cx, stripe, next);
+            self.attach_or_seek(cx, stripe, candidates);
+        } else if is_parent {
+            // It goes on serving us until we have found another parent.
+            self.tree(stripe).reset_search();
+            self.tree(stripe).mark_tried(from);
+            if !cx.config.forest.make_before_break {
+                self.tree(stripe).lose_parent(cx);
+                self.tell_children(cx, stripe);
+            }
+            self.attach_or_seek(cx, stripe, candidates);
         }
     }
 
     /// Asks the first of `candidates` that may be our parent, or looks for another by JOIN.
     fn attach_or_seek(&mut self, cx: &mut Context<'_>, stripe: StripeId, candidates: Vec<Contact>) {
-        let local = &*cx.local;
-        let is_native = local.roles.contains(stripe);
-        let fits = |contact: &Contact| {
-            contact.is_source || !is_native || is_in_order(local, contact, &local.peer, stripe)
-        };
-        let candidates: Vec<Contact> = candidates.into_iter().filter(fits).collect();
-        let is_idle = self.is_idle(cx, stripe);
-        if !self.tree(stripe).attach(cx, is_idle, candidates) {
+        if !cx.local.wanted.contains(stripe) {
+            return;
+        }
+        let is_ordered = self.is_ordered(cx.local, stripe);
+        let fits = |contact: &Contact| !is_ordered || cx.local.is_below(contact, stripe);
+        let mut candidates: Vec<Contact> = candidates.into_iter().filter(fits).collect();
+        // The source is for natives, and for those who have nobody.
+        let has_time = self.trees[stripe.index()].parent.is_some() || candidates.len() > 1;
+        if !is_ordered && has_time {
+            candidates.retain(|contact| !contact.is_source);
+        }
+        let request = self.request(cx, stripe);
+        if !self.tree(stripe).attach(cx, request, candidates) {
             self.seek(cx, stripe);
         }
     }
@@ -342,42 +266,73 @@ impl SplitStream {
     fn lose_parent(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
         let Some(lost) = self.tree(stripe).lose_parent(cx) else { return };
         self.tell_children(cx, stripe);
-        let is_under_way = match &self.tree(stripe).search {
-            Search::Resting { .. } => false,
-            Search::Seeking { hop, .. } => *hop != lost.contact.peer,
-            Search::Attaching { candidate, .. } => candidate.peer != lost.contact.peer,
-        };
-        if is_under_way {
+        self.tree(stripe).stop_asking(&lost.contact.peer);
+        if self.tree(stripe).is_waiting() {
             // It had told us to go, and we are on our way.
             self.update_reports(cx);
             return;
         }
-        self.tree(stripe).reset_search();
+        self.tree(stripe).stop_searching();
         self.tree(stripe).mark_tried(lost.contact.peer);
-        let standby = cx.view.natives(stripe).into_iter().take(2).cloned();
-        let candidates = lost.standing.grandparent.into_iter().chain(standby).collect();
+        let standby = if cx.config.forest.standby { self.standby(cx, stripe) } else { Vec::new() };
+        let grandparent = lost.standing.grandparent.filter(|_| cx.config.forest.standby);
+        let candidates = grandparent.into_iter().chain(standby).collect();
         self.attach_or_seek(cx, stripe, candidates);
         self.update_reports(cx);
+    }
+
+    /// Natives of `stripe` that could be our parent, known before one is needed: those we are
+    /// connected with first, because they are alive.
+    fn standby(&self, cx: &Context<'_>, stripe: StripeId) -> Vec<Contact> {
+        let is_ordered = self.is_ordered(cx.local, stripe);
+        let natives = cx.view.natives(stripe).into_iter();
+        let mut fit: Vec<&Contact> =
+            natives.filter(|contact| !is_ordered || cx.local.is_below(contact, stripe)).collect();
+        fit.sort_by_key(|contact| !cx.links.is_connected(&contact.peer));
+        fit.into_iter().take(STANDBY).cloned().collect()
     }
 
     /// The search of `stripe` got no answer from `peer`.
     fn on_no_answer(&mut self, cx: &mut Context<'_>, stripe: StripeId, peer: PeerId) {
         self.tree(stripe).mark_tried(peer);
-        let next = self.tree(stripe).take_alternatives();
-        self.attach_or_seek(cx, stripe, next.into());
+        if self.tree(stripe).stop_asking(&peer) {
+            self.attach_or_seek(cx, stripe, Vec::new());
+        }
+    }
+
+    /// Looks for a better place: natives that hang below one that has a leaf, or nothing, in its
+    /// stead above it, move up there.
+    fn improve(&mut self, cx: &mut Context<'_>) {
+        self.review_second(cx);
+        self.update_shedding(cx);
+        // A role too many is the first thing to be rid of.
+        let share = if self.second.is_some() { 4 } else { 1 };
+        let interval = cx.config.improve_interval / share;
+        let jitter = interval.mul_f64(0.5 * cx.rng.random::<f64>());
+        self.improve_at = Some(cx.now + interval + jitter);
+        self.update_class(cx);
+        for stripe in cx.local.roles.iter() {
+            let tree = &self.trees[stripe.index()];
+            let Some(parent) = &tree.parent else { continue };
+            if !parent.standing.is_grandparent_open || !is_resting(tree) {
+                continue;
+            }
+            let above = parent.standing.grandparent.clone();
+            let Some(above) = above.filter(|above| cx.local.is_below(above, stripe)) else {
+                continue;
+            };
+            // Not all of those below one peer at once.
+            if cx.rng.random_range(0..2) == 0 {
+                let request = self.request(cx, stripe);
+                self.tree(stripe).reset_search();
+                self.tree(stripe).attach(cx, request, [above]);
+            }
+        }
     }
 }
 
-/// Whether `parent` may have the native `child` below it: the source always may, others if they
-/// come first in the order of the tree.
-fn is_in_order(local: &Local, parent: &Contact, child: &PeerId, stripe: StripeId) -> bool {
-    parent.is_source || local.rank(&parent.peer, stripe) < local.rank(child, stripe)
-}
-
-/// Rounded down to four significant bits, so that small changes of large numbers are not told.
-const fn rounded(count: u32) -> u32 {
-    let dropped = (u32::BITS - count.leading_zeros()).saturating_sub(4);
-    count >> dropped << dropped
+fn is_resting(tree: &Tree) -> bool {
+    matches!(tree.search, Search::Resting { retry_at: None })
 }
 
 impl Overlay for SplitStream {
@@ -388,10 +343,14 @@ impl Overlay for SplitStream {
         if cx.local.capacity > 0 && cx.local.roles.is_empty() {
             self.set_roles(cx, Roles::one(cx.local.first_role()));
         }
+        self.update_class(cx);
+        self.improve_at = Some(cx.now + cx.config.improve_interval);
         // The own stripe first: its supply is what others will look for.
-        let natives: Vec<StripeId> = cx.local.roles.iter().collect();
-        let rest = cx.local.stripes.iter().filter(|stripe| !natives.contains(stripe));
-        for stripe in natives.iter().copied().chain(rest.collect::<Vec<_>>()) {
+        let natives = cx.local.roles;
+        for stripe in natives.iter() {
+            self.seek(cx, stripe);
+        }
+        for stripe in cx.local.wanted.iter().filter(|stripe| !natives.contains(*stripe)) {
             self.seek(cx, stripe);
         }
     }
@@ -410,11 +369,12 @@ impl Overlay for SplitStream {
             Message::JoinFailed { stripe, nonce, reason, path } => {
                 self.on_join_failed(cx, from, stripe, nonce, reason, path);
             }
-            Message::Attach { stripe, child, is_idle, start, lost } => {
+            Message::Attach { stripe, child, idle, start, lost, is_entitled } => {
                 if child.peer != from {
                     return Err(Violation::Mismatch);
                 }
-                self.on_attach(cx, stripe, child, is_idle, start, lost);
+                let request = Request { idle, is_entitled };
+                self.on_attach(cx, stripe, child, request, start, lost);
             }
             Message::Accept { stripe, standing } => self.on_accept(cx, from, stripe, standing),
             Message::Redirect { stripe, reason, candidates } => {
@@ -422,11 +382,14 @@ impl Overlay for SplitStream {
             }
             Message::Detach { stripe } => {
                 self.tree(stripe).drop_child(cx, &from);
+                self.finish_vacating(cx);
                 self.update_reports(cx);
             }
             Message::Report(report) => self.on_report(cx, from, report),
             Message::Status { stripe, standing } => self.on_status(cx, from, stripe, standing),
-            Message::Adopt { stripe, peer } => self.on_adopt(cx, from, stripe, peer),
+            Message::Adopt { stripe, peer, is_second } => {
+                self.on_adopt(cx, from, stripe, peer, is_second);
+            }
             Message::Hello { .. }
             | Message::Goodbye { .. }
             | Message::Manifest(_)
@@ -445,11 +408,9 @@ impl Overlay for SplitStream {
             let tree = self.tree(stripe);
             if let Some(child) = tree.children.get_mut(&contact.peer) {
                 child.contact = contact.clone();
-                let is_misplaced = contact.roles.contains(stripe)
-                    && !is_in_order(cx.local, &cx.local.contact(), &contact.peer, stripe);
-                if is_misplaced && child.leaves_by.is_none() {
+                if contact.roles.contains(stripe) && !cx.local.is_above(contact, stripe) {
                     // A leaf took the role and comes before us: it is on its way up already.
-                    child.leaves_by = Some(cx.now + HANDOVER);
+                    tree.let_go(cx, &contact.peer);
                 }
             }
             let Some(parent) = &mut tree.parent else { continue };
@@ -478,17 +439,13 @@ impl Overlay for SplitStream {
             }
         }
         self.on_unreachable(cx, peer);
+        self.finish_vacating(cx);
         self.update_reports(cx);
     }
 
     fn on_unreachable(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         for stripe in cx.local.stripes.iter() {
-            let is_concerned = match &self.tree(stripe).search {
-                Search::Resting { .. } => false,
-                Search::Seeking { hop, .. } => *hop == peer,
-                Search::Attaching { candidate, .. } => candidate.peer == peer,
-            };
-            if is_concerned {
+            if self.tree(stripe).is_asking(&peer) {
                 self.on_no_answer(cx, stripe, peer);
             }
         }
@@ -504,8 +461,10 @@ impl Overlay for SplitStream {
         match silence {
             Silence::Dead => {
                 cx.view.remove(&parent);
-                // Whoever does not answer for one stripe is not asked for the others either.
+                // Whoever does not answer for one stripe is not asked for the others either, and
+                // takes nothing.
                 for stripe in cx.local.stripes.iter() {
+                    self.tree(stripe).drop_child(cx, &parent);
                     if self.tree(stripe).is_parent(&parent) {
                         cx.send(parent, Message::Detach { stripe });
                         self.lose_parent(cx, stripe);
@@ -515,11 +474,6 @@ impl Overlay for SplitStream {
             Silence::Starved => {
                 cx.send(parent, Message::Detach { stripe });
                 self.lose_parent(cx, stripe);
-            }
-            Silence::Forgotten => {
-                let contact = self.tree(stripe).parent.as_ref().map(|p| p.contact.clone());
-                self.tree(stripe).reset_search();
-                self.attach_or_seek(cx, stripe, contact.into_iter().collect());
             }
         }
     }
@@ -532,18 +486,18 @@ impl Overlay for SplitStream {
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         for stripe in cx.local.stripes.iter() {
             self.tree(stripe).expire(cx);
+            let request = self.request(cx, stripe);
+            for silent in self.tree(stripe).hedge(cx, request) {
+                cx.view.on_failure(&silent);
+                self.on_no_answer(cx, stripe, silent);
+            }
             match &self.tree(stripe).search {
                 Search::Resting { retry_at: Some(at) } if *at <= cx.now => self.seek(cx, stripe),
                 Search::Seeking { hop, give_up_at, .. } if *give_up_at <= cx.now => {
                     let hop = *hop;
                     self.on_no_answer(cx, stripe, hop);
                 }
-                Search::Attaching { candidate, give_up_at, .. } if *give_up_at <= cx.now => {
-                    let candidate = candidate.peer;
-                    cx.view.on_failure(&candidate);
-                    self.on_no_answer(cx, stripe, candidate);
-                }
-                Search::Resting { .. } | Search::Seeking { .. } | Search::Attaching { .. } => {}
+                Search::Resting { .. } | Search::Seeking { .. } | Search::Attaching(_) => {}
             }
         }
         let dead: Vec<PeerId> =
@@ -558,6 +512,14 @@ impl Overlay for SplitStream {
         if self.shed_at.is_some_and(|at| at <= cx.now) {
             self.shed_role(cx);
         }
+        self.finish_vacating(cx);
+        if self.supply_at.is_some_and(|at| at <= cx.now) {
+            self.supply_all(cx);
+        }
+        self.expire_parked(cx);
+        if self.improve_at.is_some_and(|at| at <= cx.now) {
+            self.improve(cx);
+        }
         self.update_reports(cx);
     }
 
@@ -565,7 +527,13 @@ impl Overlay for SplitStream {
         let trees = self.trees.iter().filter_map(Tree::poll_timeout);
         let reports = self.told.iter().filter_map(|told| told.due);
         let suspects = self.suspects.values().copied();
-        let roles = self.shed_at.into_iter().chain(self.held_until);
+        let roles = self
+            .shed_at
+            .into_iter()
+            .chain(self.held_until)
+            .chain(self.improve_at)
+            .chain(self.parked_until())
+            .chain(self.supply_at);
         trees.chain(reports).chain(suspects).chain(roles).min()
     }
 
@@ -587,10 +555,6 @@ impl Overlay for SplitStream {
         &self.trees
     }
 
-    fn is_using(&self, peer: &PeerId) -> bool {
-        self.trees.iter().any(|tree| tree.is_using(peer))
-    }
-
     fn population(&self) -> u32 {
         self.population
     }
@@ -609,8 +573,7 @@ impl Overlay for SplitStream {
                 return Err(format!("interior in stripe {stripe}, which is not primary"));
             }
             for child in tree.committed().filter(|child| child.contact.roles.contains(stripe)) {
-                let me = &local.contact();
-                if !is_in_order(local, me, &child.contact.peer, stripe) {
+                if !local.is_above(&child.contact, stripe) {
                     return Err(format!("a native child in stripe {stripe} is out of order"));
                 }
             }

@@ -4,7 +4,8 @@
 //!             a JOIN is sent                    found, or a candidate is known
 //!   Resting ──────────────────▶ Seeking ─────────────────────────────────▶ Attaching
 //!    ▲  ▲                         │                                        │    │  ▲
-//!    │  └──── failed, silent ─────┘                        refused: the next candidate
+//!    │  └──── failed, silent ─────┤             refused, or slow to answer: the next candidate
+//!    ├─────── accepted at once ───┘                                        │    │
 //!    ├──────────────────────── no candidate left ──────────────────────────┘    │
 //!    └──────────────────────────────── accepted ────────────────────────────────┘
 //! ```
@@ -21,7 +22,9 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use banyan_wire::{Contact, MAX_ANCESTORS, Message, PeerId, Reason, Standing, Start, StripeId};
+use banyan_wire::{
+    Contact, Idle, MAX_ANCESTORS, Message, PeerId, Reason, Roles, Standing, Start, StripeId,
+};
 
 use crate::overlay::{Action, Context};
 use crate::{Event, Instant};
@@ -33,6 +36,13 @@ pub(crate) const HANDOVER: Duration = Duration::from_secs(4);
 const MAX_ALTERNATIVES: usize = 8;
 /// Peers not to be asked again in one search.
 const MAX_TRIED: usize = 16;
+/// Candidates asked at the same time.
+const MAX_ASKED: usize = 3;
+/// Doublings of the wait after failed searches, 2⁴ × 50 ms is 0.8 s; and after so many failures
+/// that supply must be short, 3 s.
+const MAX_DOUBLINGS: u32 = 4;
+const CHRONIC: u32 = 12;
+const CHRONIC_DOUBLINGS: u32 = 6;
 
 /// Who serves us.
 #[derive(Clone, Debug)]
@@ -49,7 +59,10 @@ pub(crate) struct Child {
     pub(crate) free_slots: u32,
     pub(crate) free_depth: u32,
     pub(crate) members: u32,
-    pub(crate) idle: Vec<PeerId>,
+    pub(crate) idle: Vec<Idle>,
+    pub(crate) willing: Vec<PeerId>,
+    pub(crate) yielding: u32,
+    pub(crate) waiting: u32,
     /// It has been told to find another parent and is served until then at the latest.
     pub(crate) leaves_by: Option<Instant>,
 }
@@ -61,9 +74,29 @@ pub(crate) enum Search {
     Resting { retry_at: Option<Instant> },
     /// A JOIN is on its way.
     Seeking { nonce: u32, give_up_at: Instant, hop: PeerId },
-    /// A candidate was asked.
-    Attaching { candidate: Contact, give_up_at: Instant, alternatives: VecDeque<Contact> },
+    /// Candidates were asked.
+    Attaching(Attaching),
 }
+
+/// Candidates that were asked, and others to be asked next.
+#[derive(Clone, Debug)]
+pub(crate) struct Attaching {
+    /// At most [`MAX_ASKED`], each with the end of our patience.
+    asked: Vec<(Contact, Instant)>,
+    /// When the next alternative is asked as well.
+    hedge_at: Option<Instant>,
+    alternatives: VecDeque<Contact>,
+}
+
+/// What a peer says of itself when it asks for a parent.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Request {
+    pub(crate) idle: Option<u32>,
+    pub(crate) is_entitled: bool,
+}
+
+/// No search, and none due.
+const IDLE_SEARCH: Search = Search::Resting { retry_at: None };
 
 /// What an ACCEPT meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,9 +120,17 @@ pub(crate) struct Tree {
     pub(crate) search: Search,
     /// Failed searches in a row.
     pub(crate) attempts: u32,
+    /// Whether the searches failed for want of a way, not of a slot.
+    pub(crate) is_lost: bool,
+    /// Times contacts were asked for, for want of one to hand a JOIN to.
+    pub(crate) lookups: u32,
+    /// What was said of ourselves in the last request for a parent.
+    pub(crate) request: Request,
     /// Peers that did not help in this search.
     pub(crate) tried: Vec<PeerId>,
     pub(crate) children: BTreeMap<PeerId, Child>,
+    /// Children that have been told to find another parent.
+    leaving: usize,
     /// Places kept for joiners that were told to come.
     pub(crate) reserved: BTreeMap<PeerId, Instant>,
     told: Option<Standing>,
@@ -103,15 +144,20 @@ impl Tree {
             lost: None,
             search: Search::Resting { retry_at: None },
             attempts: 0,
+            is_lost: true,
+            lookups: 0,
+            request: Request::default(),
             tried: Vec::new(),
             children: BTreeMap::new(),
+            leaving: 0,
             reserved: BTreeMap::new(),
             told: None,
         }
     }
 
+    /// Whether it has children that are to stay.
     pub(crate) fn is_interior(&self) -> bool {
-        self.committed().next().is_some()
+        self.children.len() > self.leaving
     }
 
     pub(crate) fn is_parent(&self, peer: &PeerId) -> bool {
@@ -125,7 +171,7 @@ impl Tree {
 
     /// Slots in use: children that are to stay, and places kept.
     pub(crate) fn used(&self) -> u32 {
-        let used = self.committed().count() + self.reserved.len();
+        let used = self.children.len() - self.leaving + self.reserved.len();
         u32::try_from(used).unwrap_or(u32::MAX)
     }
 
@@ -141,25 +187,59 @@ impl Tree {
 
     /// Whether the connection with `peer` serves this tree.
     pub(crate) fn is_using(&self, peer: &PeerId) -> bool {
-        let searched = match &self.search {
-            Search::Resting { .. } => false,
-            Search::Seeking { hop, .. } => hop == peer,
-            Search::Attaching { candidate, .. } => candidate.peer == *peer,
-        };
-        searched
+        self.is_asking(peer)
             || self.is_parent(peer)
             || self.children.contains_key(peer)
             || self.reserved.contains_key(peer)
     }
 
+    /// Whether an answer of `peer` is waited for.
+    pub(crate) fn is_asking(&self, peer: &PeerId) -> bool {
+        match &self.search {
+            Search::Resting { .. } => false,
+            Search::Seeking { hop, .. } => hop == peer,
+            Search::Attaching(attaching) => {
+                attaching.asked.iter().any(|(candidate, _)| candidate.peer == *peer)
+            }
+        }
+    }
+
+    /// Whether anybody's answer is waited for.
+    pub(crate) fn is_waiting(&self) -> bool {
+        match &self.search {
+            Search::Resting { .. } => false,
+            Search::Seeking { .. } => true,
+            Search::Attaching(attaching) => !attaching.asked.is_empty(),
+        }
+    }
+
+    /// Every peer whose connection serves this tree.
+    pub(crate) fn users(&self, users: &mut Vec<PeerId>) {
+        users.extend(self.parent.iter().map(|parent| parent.contact.peer));
+        users.extend(self.children.keys().chain(self.reserved.keys()));
+        match &self.search {
+            Search::Resting { .. } => {}
+            Search::Seeking { hop, .. } => users.push(*hop),
+            Search::Attaching(attaching) => {
+                users.extend(attaching.asked.iter().map(|(candidate, _)| candidate.peer));
+            }
+        }
+    }
+
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let search = match &self.search {
             Search::Resting { retry_at } => *retry_at,
-            Search::Seeking { give_up_at, .. } | Search::Attaching { give_up_at, .. } => {
-                Some(*give_up_at)
+            Search::Seeking { give_up_at, .. } => Some(*give_up_at),
+            Search::Attaching(attaching) => {
+                let given_up = attaching.asked.iter().map(|(_, at)| *at).min();
+                given_up.into_iter().chain(attaching.hedge_at).min()
             }
         };
-        let leaving = self.children.values().filter_map(|child| child.leaves_by).min();
+        let leaving = if self.leaving == 0 {
+            None
+        } else {
+            self.children.values().filter_map(|child| child.leaves_by).min()
+        };
         let reserved = self.reserved.values().min().copied();
         [search, leaving, reserved].into_iter().flatten().min()
     }
@@ -170,6 +250,8 @@ impl Tree {
     pub(crate) fn reset_search(&mut self) {
         self.tried.clear();
         self.attempts = 0;
+        self.is_lost = true;
+        self.lookups = 0;
     }
 
     pub(crate) fn mark_tried(&mut self, peer: PeerId) {
@@ -179,51 +261,102 @@ impl Tree {
         self.tried.push(peer);
     }
 
-    /// Waits before the next search: the retry delay, doubled for every failure up to 16 times,
+    /// Waits before the next search: the retry delay, doubled for every failure up to a limit,
     /// and up to half as much again at random so that orphans do not come in step.
     pub(crate) fn rest(&mut self, cx: &mut Context<'_>) {
-        let delay = cx.config.retry_delay * (1 << self.attempts.min(4));
+        let most = if self.attempts < CHRONIC { MAX_DOUBLINGS } else { CHRONIC_DOUBLINGS };
+        let delay = cx.config.retry_delay * (1 << self.attempts.min(most));
         let jitter = delay.mul_f64(0.5 * cx.rng.random::<f64>());
         self.attempts = self.attempts.saturating_add(1);
         self.search = Search::Resting { retry_at: Some(cx.now + delay + jitter) };
     }
 
-    /// Asks the best of `candidates` to become our parent, and remembers the others. Returns
-    /// whether there was anybody to ask.
+    /// Asks the best of `candidates` to become our parent, and remembers the others. Whoever was
+    /// asked before and has not answered may still accept. Returns whether an answer is waited for.
     pub(crate) fn attach(
         &mut self,
         cx: &mut Context<'_>,
-        is_idle: bool,
+        request: Request,
         candidates: impl IntoIterator<Item = Contact>,
     ) -> bool {
+        let mut attaching = match std::mem::replace(&mut self.search, IDLE_SEARCH) {
+            Search::Attaching(attaching) => attaching,
+            Search::Resting { .. } | Search::Seeking { .. } => {
+                Attaching { asked: Vec::new(), hedge_at: None, alternatives: VecDeque::new() }
+            }
+        };
         let me = cx.local.peer;
-        let mut alternatives: VecDeque<Contact> = VecDeque::new();
-        for candidate in candidates {
+        let known = std::mem::take(&mut attaching.alternatives);
+        for candidate in candidates.into_iter().chain(known) {
             let eligible = candidate.peer != me
                 && !self.children.contains_key(&candidate.peer)
                 && !self.tried.contains(&candidate.peer)
-                && !alternatives.iter().any(|other| other.peer == candidate.peer);
-            if eligible && alternatives.len() < MAX_ALTERNATIVES {
-                alternatives.push_back(candidate);
+                && !attaching.alternatives.iter().any(|other| other.peer == candidate.peer);
+            if eligible && attaching.alternatives.len() < MAX_ALTERNATIVES {
+                attaching.alternatives.push_back(candidate);
             }
         }
-        let Some(candidate) = alternatives.pop_front() else { return false };
-        self.mark_tried(candidate.peer);
-        let start = (cx.resume)(self.stripe);
-        let child = cx.local.contact();
-        let (stripe, lost) = (self.stripe, self.lost);
-        cx.reach(&candidate, Message::Attach { stripe, child, is_idle, start, lost });
-        let give_up_at = cx.now + cx.config.attach_timeout;
-        self.search = Search::Attaching { candidate, give_up_at, alternatives };
+        self.ask(cx, request, &mut attaching);
+        if attaching.asked.is_empty() {
+            return false;
+        }
+        self.search = Search::Attaching(attaching);
         true
     }
 
-    /// The candidates left after the one that was asked said no, or nothing.
-    pub(crate) fn take_alternatives(&mut self) -> VecDeque<Contact> {
-        match &mut self.search {
-            Search::Attaching { alternatives, .. } => std::mem::take(alternatives),
-            Search::Resting { .. } | Search::Seeking { .. } => VecDeque::new(),
+    /// Asks the first alternative, if there is one.
+    fn ask(&mut self, cx: &mut Context<'_>, request: Request, attaching: &mut Attaching) {
+        attaching.hedge_at = None;
+        let Some(candidate) = attaching.alternatives.pop_front() else { return };
+        self.mark_tried(candidate.peer);
+        self.request = request;
+        let start = (cx.resume)(self.stripe);
+        let Request { idle, is_entitled } = request;
+        let (stripe, child, lost) = (self.stripe, cx.local.contact(), self.lost);
+        let attach = Message::Attach { stripe, child, idle, start, lost, is_entitled };
+        cx.reach(&candidate, attach);
+        let asked = candidate.peer;
+        attaching.asked.push((candidate, cx.now + cx.config.attach_timeout));
+        let has_more = !attaching.alternatives.is_empty() && attaching.asked.len() < MAX_ASKED;
+        if cx.config.forest.standby && has_more {
+            // A connection takes a round trip of its own.
+            let trips = if cx.links.is_connected(&asked) { 1 } else { 2 };
+            attaching.hedge_at = Some(cx.now + cx.config.hedge_after * trips);
         }
+    }
+
+    /// Asks the next alternative as well where those asked take their time, and gives up on those
+    /// that took too long. Returns the latter.
+    pub(crate) fn hedge(&mut self, cx: &mut Context<'_>, request: Request) -> Vec<PeerId> {
+        let Search::Attaching(attaching) = &mut self.search else { return Vec::new() };
+        let now = cx.now;
+        let silent = attaching.asked.iter().filter(|(_, at)| *at <= now);
+        let silent: Vec<PeerId> = silent.map(|(candidate, _)| candidate.peer).collect();
+        if silent.is_empty() && attaching.hedge_at.is_some_and(|at| at <= now) {
+            let mut attaching = attaching.clone();
+            self.ask(cx, request, &mut attaching);
+            self.search = Search::Attaching(attaching);
+        }
+        silent
+    }
+
+    /// No more is to be expected of `peer`. Returns whether nobody is left to wait for.
+    pub(crate) fn stop_asking(&mut self, peer: &PeerId) -> bool {
+        match &mut self.search {
+            Search::Resting { .. } => {}
+            Search::Seeking { hop, .. } if hop == peer => self.search = IDLE_SEARCH,
+            Search::Seeking { .. } => {}
+            Search::Attaching(attaching) => {
+                attaching.asked.retain(|(candidate, _)| candidate.peer != *peer);
+            }
+        }
+        !self.is_waiting()
+    }
+
+    /// Ends a search that is not needed any more.
+    pub(crate) fn stop_searching(&mut self) {
+        self.reset_search();
+        self.search = IDLE_SEARCH;
     }
 
     /// A candidate accepted us.
@@ -233,10 +366,10 @@ impl Tree {
         from: PeerId,
         standing: Standing,
     ) -> Accepted {
-        let awaited =
-            matches!(&self.search, Search::Attaching { candidate, .. } if candidate.peer == from);
+        let awaited = self.is_asking(&from);
         if self.is_parent(&from) {
             if let Some(parent) = &mut self.parent {
+                parent.contact.class = standing.class;
                 parent.standing = standing;
             }
             if awaited {
@@ -249,8 +382,23 @@ impl Tree {
             cx.send(from, Message::Detach { stripe: self.stripe });
             return Accepted::Unwanted;
         }
-        let Search::Attaching { candidate, .. } = &self.search else { return Accepted::Unwanted };
-        let parent = Parent { contact: candidate.clone(), standing, since: cx.now };
+        let asked = match &self.search {
+            Search::Attaching(attaching) => {
+                attaching.asked.iter().find(|(asked, _)| asked.peer == from).map(|(c, _)| c.clone())
+            }
+            Search::Resting { .. } | Search::Seeking { .. } => cx.view.contact(&from).cloned(),
+        };
+        let unknown = || Contact {
+            peer: from,
+            roles: Roles::one(self.stripe),
+            capacity: 0,
+            addresses: Vec::new(),
+            is_source: false,
+            class: 0,
+        };
+        let mut contact = asked.unwrap_or_else(unknown);
+        contact.class = standing.class;
+        let parent = Parent { contact, standing, since: cx.now };
         if let Some(old) = self.parent.replace(parent) {
             cx.send(old.contact.peer, Message::Detach { stripe: self.stripe });
         }
@@ -261,8 +409,7 @@ impl Tree {
 
     fn settle(&mut self) {
         self.lost = None;
-        self.reset_search();
-        self.search = Search::Resting { retry_at: None };
+        self.stop_searching();
     }
 
     /// Forgets the parent. Returns it, for its standing.
@@ -280,7 +427,7 @@ impl Tree {
         &mut self,
         cx: &mut Context<'_>,
         contact: Contact,
-        is_idle: bool,
+        idle: Vec<Idle>,
         start: Start,
         standing: Standing,
     ) {
@@ -289,18 +436,40 @@ impl Tree {
         // So that all children have been told the same: what they are told later is compared with
         // what they were told last.
         self.tell_children(cx, standing.clone());
-        let idle = if is_idle { vec![peer] } else { Vec::new() };
-        let child =
-            Child { contact, free_slots: 0, free_depth: 0, members: 1, idle, leaves_by: None };
-        let is_new = self.children.insert(peer, child).is_none();
+        let child = Child {
+            contact,
+            free_slots: 0,
+            free_depth: 0,
+            members: 1,
+            idle,
+            willing: Vec::new(),
+            yielding: 0,
+            waiting: 0,
+            leaves_by: None,
+        };
+        let before = self.counts();
+        if self.children.insert(peer, child).is_some_and(|old| old.leaves_by.is_some()) {
+            self.leaving -= 1;
+        }
         cx.send(peer, Message::Accept { stripe: self.stripe, standing });
         cx.actions.push(Action::Serve { child: peer, stripe: self.stripe, start });
-        if is_new {
-            cx.emit(Event::Children { stripe: self.stripe, count: self.children.len() });
+        self.emit_counts(cx, before);
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.children.len(), self.leaving)
+    }
+
+    /// Tells how many children there are, if that is not `before`.
+    fn emit_counts(&self, cx: &mut Context<'_>, before: (usize, usize)) {
+        let (count, leaving) = self.counts();
+        if (count, leaving) != before {
+            cx.emit(Event::Children { stripe: self.stripe, count, leaving });
         }
     }
 
-    /// Tells a child to find another parent. It is served until it has one, or for [`HANDOVER`].
+    /// Tells a child to find another parent. It is served until it has one, or for [`HANDOVER`]; not
+    /// at all where a child is cut off before it has made a new link, as in the paper.
     pub(crate) fn hand_over(
         &mut self,
         cx: &mut Context<'_>,
@@ -308,20 +477,39 @@ impl Tree {
         reason: Reason,
         candidates: Vec<Contact>,
     ) {
+        let before = self.counts();
         if let Some(child) = self.children.get_mut(&peer) {
+            self.leaving += usize::from(child.leaves_by.is_none());
             child.leaves_by = Some(cx.now + HANDOVER);
             cx.send(peer, Message::Redirect { stripe: self.stripe, reason, candidates });
+            if cx.config.forest.make_before_break {
+                self.emit_counts(cx, before);
+            } else {
+                self.drop_child(cx, &peer);
+            }
+        }
+    }
+
+    /// A child is on its way to another parent already: it is served until then.
+    pub(crate) fn let_go(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        let before = self.counts();
+        if let Some(child) = self.children.get_mut(peer)
+            && child.leaves_by.is_none()
+        {
+            self.leaving += 1;
+            child.leaves_by = Some(cx.now + HANDOVER);
+            self.emit_counts(cx, before);
         }
     }
 
     /// Forgets a child. Returns whether it was one.
     pub(crate) fn drop_child(&mut self, cx: &mut Context<'_>, peer: &PeerId) -> bool {
         self.reserved.remove(peer);
-        if self.children.remove(peer).is_none() {
-            return false;
-        }
+        let before = self.counts();
+        let Some(child) = self.children.remove(peer) else { return false };
+        self.leaving -= usize::from(child.leaves_by.is_some());
         cx.actions.push(Action::Stop { child: *peer, stripe: self.stripe });
-        cx.emit(Event::Children { stripe: self.stripe, count: self.children.len() });
+        self.emit_counts(cx, before);
         true
     }
 
@@ -359,6 +547,9 @@ impl Tree {
                 ancestors: Vec::new(),
                 is_orphan: false,
                 spare,
+                class: cx.local.class,
+                is_open: false,
+                is_grandparent_open: false,
             };
         }
         let mut ancestors = Vec::new();
@@ -373,17 +564,34 @@ impl Tree {
             ancestors,
             is_orphan: !self.is_rooted(),
             spare,
+            class: cx.local.class,
+            is_open: false,
+            is_grandparent_open: self.parent.as_ref().is_some_and(|p| p.standing.is_open),
         }
     }
 
-    /// Tells all children our standing if it is not what they were told last.
+    /// Tells all children our standing if it is not what they were told last; natives only, where
+    /// nothing else changed than where there is room: to leaves that means nothing.
     pub(crate) fn tell_children(&mut self, cx: &mut Context<'_>, standing: Standing) {
-        if self.told.as_ref() == Some(&standing) {
+        let Some(told) = &self.told else {
+            self.told = Some(standing);
+            return;
+        };
+        if *told == standing {
             return;
         }
-        for child in self.children.keys() {
-            cx.links
-                .send(*child, Message::Status { stripe: self.stripe, standing: standing.clone() });
+        let room = Standing {
+            spare: standing.spare,
+            is_open: standing.is_open,
+            is_grandparent_open: standing.is_grandparent_open,
+            ..told.clone()
+        };
+        let concerns_all = room != standing;
+        for (peer, child) in &self.children {
+            if concerns_all || child.contact.roles.contains(self.stripe) {
+                let (stripe, standing) = (self.stripe, standing.clone());
+                cx.links.send(*peer, Message::Status { stripe, standing });
+            }
         }
         self.told = Some(standing);
     }

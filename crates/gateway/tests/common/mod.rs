@@ -135,6 +135,7 @@ pub(crate) fn viewer() -> State {
         capacity: 32,
         addresses: Vec::new(),
         is_source: true,
+        class: 0,
     };
     let manifest = Manifest {
         broadcast: BroadcastId([0xab; 32]),
@@ -193,7 +194,10 @@ pub(crate) fn viewer() -> State {
             is_source: false,
             manifest: Some(manifest),
             roles: Roles::one(StripeId(0)),
+            upload: 6_500_000,
+            is_upload_estimated: true,
             capacity: 6,
+            wanted: Roles::one(StripeId(0)),
             population: 24,
             stripes: vec![rooted, orphan],
             connections: 9,

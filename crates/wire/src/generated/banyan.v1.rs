@@ -70,6 +70,9 @@ pub struct Contact {
     pub addresses: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
     #[prost(bool, tag = "5")]
     pub is_source: bool,
+    /// Capacity class, by which the stronger come first in the order of a tree; at most 15.
+    #[prost(uint32, tag = "6")]
+    pub class: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
@@ -171,9 +174,9 @@ pub struct Join {
     pub nonce: u32,
     #[prost(message, optional, tag = "3")]
     pub joiner: ::core::option::Option<Contact>,
-    /// The joiner could take the stripe as a primary one.
-    #[prost(bool, tag = "4")]
-    pub is_idle: bool,
+    /// The joiner could take the stripe as a primary one; so many children of its would have to move.
+    #[prost(uint32, optional, tag = "4")]
+    pub idle: ::core::option::Option<u32>,
     /// Set while the message goes down a tree, after a node with room.
     #[prost(bool, tag = "5")]
     pub is_descending: bool,
@@ -183,6 +186,12 @@ pub struct Join {
     /// The parent that the joiner lost and takes for dead; empty for none.
     #[prost(bytes = "bytes", tag = "7")]
     pub lost: ::prost::bytes::Bytes,
+    /// From where the joiner wants the stripe, if the first hop takes it itself.
+    #[prost(message, optional, tag = "8")]
+    pub start: ::core::option::Option<Start>,
+    /// The joiner has fewer stripes than its upload entitles it to.
+    #[prost(bool, tag = "9")]
+    pub is_entitled: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct JoinFound {
@@ -213,13 +222,17 @@ pub struct Attach {
     pub stripe: u32,
     #[prost(message, optional, tag = "2")]
     pub child: ::core::option::Option<Contact>,
-    #[prost(bool, tag = "3")]
-    pub is_idle: bool,
+    /// As in Join.
+    #[prost(uint32, optional, tag = "3")]
+    pub idle: ::core::option::Option<u32>,
     #[prost(message, optional, tag = "4")]
     pub start: ::core::option::Option<Start>,
     /// The parent that the sender lost and takes for dead; empty for none.
     #[prost(bytes = "bytes", tag = "5")]
     pub lost: ::prost::bytes::Bytes,
+    /// The sender has fewer stripes than its upload entitles it to.
+    #[prost(bool, tag = "6")]
+    pub is_entitled: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Accept {
@@ -249,6 +262,15 @@ pub struct Standing {
     /// Free slots in the whole tree as the source counts them, rounded down to four significant bits.
     #[prost(uint32, tag = "6")]
     pub spare: u32,
+    /// The parent's capacity class.
+    #[prost(uint32, tag = "7")]
+    pub class: u32,
+    /// The parent has room for a native: a free slot, or a child that gives way to one.
+    #[prost(bool, tag = "8")]
+    pub is_open: bool,
+    /// So has the parent's parent.
+    #[prost(bool, tag = "9")]
+    pub is_grandparent_open: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Redirect {
@@ -265,8 +287,23 @@ pub struct Detach {
     #[prost(uint32, tag = "1")]
     pub stripe: u32,
 }
-/// A child's account of its subtree.
+/// A peer that could exchange its primary stripe for another.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Idle {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub peer: ::prost::bytes::Bytes,
+    /// Absent: it would give up none.
+    #[prost(uint32, optional, tag = "2")]
+    pub role: ::core::option::Option<u32>,
+    /// Slots it would bring.
+    #[prost(uint32, tag = "3")]
+    pub slots: u32,
+    /// Children that would have to move.
+    #[prost(uint32, tag = "4")]
+    pub children: u32,
+}
+/// A child's account of its subtree.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Report {
     #[prost(uint32, tag = "1")]
     pub stripe: u32,
@@ -280,8 +317,17 @@ pub struct Report {
     #[prost(uint32, tag = "4")]
     pub members: u32,
     /// Peers of the subtree that could take this stripe as primary.
-    #[prost(bytes = "bytes", repeated, tag = "5")]
-    pub idle: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(message, repeated, tag = "5")]
+    pub idle: ::prost::alloc::vec::Vec<Idle>,
+    /// Peers of the subtree that could serve this stripe besides their primary one.
+    #[prost(bytes = "bytes", repeated, tag = "6")]
+    pub willing: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// Leaves of the subtree that have more stripes than their upload entitles them to.
+    #[prost(uint32, tag = "7")]
+    pub yielding: u32,
+    /// Joiners that wait in the subtree for a slot.
+    #[prost(uint32, tag = "8")]
+    pub waiting: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Status {
@@ -297,6 +343,9 @@ pub struct Adopt {
     pub stripe: u32,
     #[prost(bytes = "bytes", tag = "2")]
     pub peer: ::prost::bytes::Bytes,
+    /// It is to serve the stripe besides its primary one.
+    #[prost(bool, tag = "3")]
+    pub is_second: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Probe {

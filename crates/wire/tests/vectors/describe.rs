@@ -2,7 +2,7 @@
 
 use banyan_wire::{
     BroadcastId, BroadcastKey, ChunkId, Codec, Commitment, Contact, DescriptionHeader,
-    GenerationId, GoodbyeReason, Hash, Join, LayerLayout, Layout, Manifest, Message, Overlay,
+    GenerationId, GoodbyeReason, Hash, Idle, Join, LayerLayout, Layout, Manifest, Message, Overlay,
     PeerId, Reason, Report, Roles, Signature, SignedManifest, Standing, Start, StripeCount,
     StripeId, Track, TrackId, root_of,
 };
@@ -79,10 +79,12 @@ pub(crate) enum Said {
         stripe: u8,
         nonce: u32,
         joiner: SaidContact,
-        is_idle: bool,
+        idle: Option<u32>,
         is_descending: bool,
         path: Vec<Hex>,
         lost: Option<Hex>,
+        start: SaidStart,
+        is_entitled: bool,
     },
     JoinFound {
         stripe: u8,
@@ -99,9 +101,10 @@ pub(crate) enum Said {
     Attach {
         stripe: u8,
         child: SaidContact,
-        is_idle: bool,
+        idle: Option<u32>,
         start: SaidStart,
         lost: Option<Hex>,
+        is_entitled: bool,
     },
     Accept {
         stripe: u8,
@@ -120,7 +123,10 @@ pub(crate) enum Said {
         free_slots: u32,
         free_depth: u32,
         members: u32,
-        idle: Vec<Hex>,
+        idle: Vec<SaidIdle>,
+        willing: Vec<Hex>,
+        yielding: u32,
+        waiting: u32,
     },
     Status {
         stripe: u8,
@@ -129,6 +135,7 @@ pub(crate) enum Said {
     Adopt {
         stripe: u8,
         peer: Hex,
+        is_second: bool,
     },
     Probe {
         stripe: u8,
@@ -168,6 +175,15 @@ pub(crate) struct SaidContact {
     pub(crate) capacity: u32,
     pub(crate) addresses: Vec<Hex>,
     pub(crate) is_source: bool,
+    pub(crate) class: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SaidIdle {
+    pub(crate) peer: Hex,
+    pub(crate) role: Option<u8>,
+    pub(crate) slots: u32,
+    pub(crate) children: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -178,6 +194,9 @@ pub(crate) struct SaidStanding {
     pub(crate) ancestors: Vec<Hex>,
     pub(crate) is_orphan: bool,
     pub(crate) spare: u32,
+    pub(crate) class: u8,
+    pub(crate) is_open: bool,
+    pub(crate) is_grandparent_open: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,6 +297,7 @@ impl SaidContact {
             capacity: self.capacity,
             addresses: self.addresses.iter().map(|address| address.0.clone().into()).collect(),
             is_source: self.is_source,
+            class: self.class,
         }
     }
 }
@@ -291,7 +311,17 @@ impl SaidStanding {
             ancestors: peers(&self.ancestors),
             is_orphan: self.is_orphan,
             spare: self.spare,
+            class: self.class,
+            is_open: self.is_open,
+            is_grandparent_open: self.is_grandparent_open,
         }
+    }
+}
+
+impl SaidIdle {
+    fn build(&self) -> Idle {
+        let role = self.role.map(StripeId);
+        Idle { peer: self.peer.peer(), role, slots: self.slots, children: self.children }
     }
 }
 
@@ -363,17 +393,27 @@ impl Said {
             Self::Contacts { contacts } => {
                 Message::Contacts { contacts: contacts.iter().map(SaidContact::build).collect() }
             }
-            Self::Join { stripe, nonce, joiner, is_idle, is_descending, path, lost } => {
-                Message::Join(Join {
-                    stripe: StripeId(*stripe),
-                    nonce: *nonce,
-                    joiner: joiner.build(),
-                    is_idle: *is_idle,
-                    is_descending: *is_descending,
-                    path: peers(path),
-                    lost: lost.as_ref().map(Hex::peer),
-                })
-            }
+            Self::Join {
+                stripe,
+                nonce,
+                joiner,
+                idle,
+                is_descending,
+                path,
+                lost,
+                start,
+                is_entitled,
+            } => Message::Join(Join {
+                stripe: StripeId(*stripe),
+                nonce: *nonce,
+                joiner: joiner.build(),
+                idle: *idle,
+                is_descending: *is_descending,
+                path: peers(path),
+                lost: lost.as_ref().map(Hex::peer),
+                start: start.build(),
+                is_entitled: *is_entitled,
+            }),
             Self::JoinFound { stripe, nonce, parent, path } => Message::JoinFound {
                 stripe: StripeId(*stripe),
                 nonce: *nonce,
@@ -386,12 +426,13 @@ impl Said {
                 reason: named(&REASONS, reason),
                 path: peers(path),
             },
-            Self::Attach { stripe, child, is_idle, start, lost } => Message::Attach {
+            Self::Attach { stripe, child, idle, start, lost, is_entitled } => Message::Attach {
                 stripe: StripeId(*stripe),
                 child: child.build(),
-                is_idle: *is_idle,
+                idle: *idle,
                 start: start.build(),
                 lost: lost.as_ref().map(Hex::peer),
+                is_entitled: *is_entitled,
             },
             Self::Accept { stripe, standing } => {
                 Message::Accept { stripe: StripeId(*stripe), standing: standing.build() }
@@ -402,21 +443,33 @@ impl Said {
                 candidates: candidates.iter().map(SaidContact::build).collect(),
             },
             Self::Detach { stripe } => Message::Detach { stripe: StripeId(*stripe) },
-            Self::Report { stripe, free_slots, free_depth, members, idle } => {
-                Message::Report(Report {
-                    stripe: StripeId(*stripe),
-                    free_slots: *free_slots,
-                    free_depth: *free_depth,
-                    members: *members,
-                    idle: peers(idle),
-                })
-            }
+            Self::Report {
+                stripe,
+                free_slots,
+                free_depth,
+                members,
+                idle,
+                willing,
+                yielding,
+                waiting,
+            } => Message::Report(Report {
+                stripe: StripeId(*stripe),
+                free_slots: *free_slots,
+                free_depth: *free_depth,
+                members: *members,
+                idle: idle.iter().map(SaidIdle::build).collect(),
+                willing: peers(willing),
+                yielding: *yielding,
+                waiting: *waiting,
+            }),
             Self::Status { stripe, standing } => {
                 Message::Status { stripe: StripeId(*stripe), standing: standing.build() }
             }
-            Self::Adopt { stripe, peer } => {
-                Message::Adopt { stripe: StripeId(*stripe), peer: peer.peer() }
-            }
+            Self::Adopt { stripe, peer, is_second } => Message::Adopt {
+                stripe: StripeId(*stripe),
+                peer: peer.peer(),
+                is_second: *is_second,
+            },
             Self::Probe { stripe } => Message::Probe { stripe: StripeId(*stripe) },
             Self::ProbeReply { stripe, is_orphan, head } => Message::ProbeReply {
                 stripe: StripeId(*stripe),

@@ -1,34 +1,42 @@
 //! The way of a JOIN: towards the stripe key, hop by hop, until somebody in the tree can help.
 //!
 //! ```text
-//!   joiner ─▶ a native of the stripe ─▶ … up, while nobody below has room …
+//!   joiner ─▶ a native of the stripe ── ACCEPT: it has room, and is the parent
+//!                                    ─▶ … up, while nobody below has room …
 //!                                    ─▶ … down, after the least deep free slot …
 //!   joiner ◀─ JOIN-FOUND ◀──────────── back the same way
 //!   joiner ── ATTACH ─▶ the parent that was found
 //! ```
 //!
-//! A hop hands a JOIN to a contact that has the stripe as its digit and is closer to the stripe key
-//! than the hop itself (for a hop that is not native, all of them are); a hop in the tree intercepts
-//! it, as in Scribe. The answer goes back along the path, so that a joiner needs no connection but
-//! the one with its parent.
+//! A hop hands a JOIN to a contact that has the stripe as its digit and comes before the hop in the
+//! tree's order (for a hop that is not native, all of them do); a hop that is native intercepts it,
+//! as in Scribe, whether it has a parent yet or not: its own JOIN is on its way. The answer goes
+//! back along the path, so that a joiner needs no connection but the one with its parent.
 
-use banyan_wire::{Contact, Join, MAX_HOPS, Message, PeerId, Reason, StripeId};
+use banyan_wire::{Contact, Join, MAX_HOPS, Message, PeerId, Reason, Roles, StripeId};
 use rand::RngExt;
 
 use crate::overlay::Context;
-use crate::overlay::splitstream::{SplitStream, is_in_order};
-use crate::overlay::tree::Search;
+use crate::overlay::splitstream::SplitStream;
+use crate::overlay::tree::{Request, Search};
 use crate::{Instant, Violation};
 
-/// Natives among which the first hop of a JOIN is drawn, so that not all joiners ask the same.
+/// Natives among which a leaf draws the first hop of a JOIN, so that not all joiners ask the same.
 const FIRST_HOP_CHOICE: usize = 3;
 /// Failed searches after which the source is asked.
 const PATIENCE: u32 = 2;
+/// Rounds of asking for contacts before a native that knows nobody before it turns to the source.
+const MAX_LOOKUPS: u32 = 3;
+/// Natives asked in one round.
+const LOOKUP_WIDTH: usize = 2;
 
 impl SplitStream {
     /// Sends a JOIN for `stripe` towards its key.
     pub(super) fn seek(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
-        if cx.local.is_source {
+        if cx.local.is_source || !cx.local.wanted.contains(stripe) {
+            return;
+        }
+        if self.look_up(cx, stripe) {
             return;
         }
         let Some(hop) = self.first_hop(cx, stripe) else {
@@ -38,48 +46,87 @@ impl SplitStream {
         };
         self.nonce = self.nonce.wrapping_add(1);
         let nonce = self.nonce;
+        let request = self.request(cx, stripe);
         let join = Join {
             stripe,
             nonce,
             joiner: cx.local.contact(),
-            is_idle: self.is_idle(cx, stripe),
+            idle: request.idle,
             is_descending: false,
             path: vec![cx.local.peer],
             lost: self.trees[stripe.index()].lost,
+            start: (cx.resume)(stripe),
+            is_entitled: request.is_entitled,
         };
         let give_up_at = cx.now + cx.config.join_timeout;
+        self.tree(stripe).request = request;
         self.tree(stripe).search = Search::Seeking { nonce, give_up_at, hop: hop.peer };
         cx.reach(&hop, Message::Join(join));
     }
 
-    /// Whom to hand our own JOIN to: a native of the stripe (one that is closer to the key, if we
-    /// are native ourselves); where none is known, anybody connected; after some failures, and
-    /// where nobody else is left, the source.
+    /// What to say of ourselves to whom we ask for a place.
+    pub(super) fn request(&self, cx: &Context<'_>, stripe: StripeId) -> Request {
+        let is_entitled = cx.config.forest.fair_shares && self.held() < cx.local.entitlement();
+        let idle = self.idle(cx, stripe).map(|idle| idle.children);
+        Request { idle, is_entitled }
+    }
+
+    /// A native that knows nobody before it first asks other natives whom they know: whoever comes
+    /// first in the order would else be looked for at the source by all those near it. Returns
+    /// whether the search waits for that.
+    fn look_up(&mut self, cx: &mut Context<'_>, stripe: StripeId) -> bool {
+        let tree = &self.trees[stripe.index()];
+        if !cx.local.roles.contains(stripe) || tree.lookups >= MAX_LOOKUPS || tree.parent.is_some()
+        {
+            return false;
+        }
+        let natives = cx.view.natives(stripe);
+        if natives.iter().any(|contact| cx.local.is_below(contact, stripe)) {
+            return false;
+        }
+        let skipped = tree.lookups as usize * LOOKUP_WIDTH;
+        let asked: Vec<Contact> =
+            natives.into_iter().skip(skipped).take(LOOKUP_WIDTH).cloned().collect();
+        if asked.is_empty() {
+            return false;
+        }
+        for contact in asked {
+            cx.reach(&contact, Message::FindContacts { digits: Roles::one(stripe) });
+        }
+        // Two round trips of 100 ms: a connection and the answer.
+        let retry_at = Some(cx.now + cx.config.retry_delay * 4);
+        let tree = self.tree(stripe);
+        tree.lookups += 1;
+        tree.search = Search::Resting { retry_at };
+        true
+    }
+
+    /// Whom to hand our own JOIN to: a native of the stripe (the first in the order of those that
+    /// come before us, if we are native ourselves); where none is known, anybody connected; after
+    /// some failures, and where nobody else is left, the source.
     fn first_hop(&mut self, cx: &mut Context<'_>, stripe: StripeId) -> Option<Contact> {
-        let is_native = cx.local.roles.contains(stripe);
         let tree = &self.trees[stripe.index()];
         let is_new = |contact: &&Contact| {
             !tree.tried.contains(&contact.peer)
                 && !tree.children.contains_key(&contact.peer)
                 && !tree.is_parent(&contact.peer)
         };
-        let fits = |contact: &&Contact| {
-            !is_native || is_in_order(cx.local, contact, &cx.local.peer, stripe)
-        };
         let source = cx.view.source().cloned();
-        if tree.attempts > PATIENCE && source.is_some() {
+        if tree.is_lost && tree.attempts > PATIENCE && source.is_some() {
             return source;
         }
-        let mut natives: Vec<&Contact> =
-            cx.view.natives(stripe).into_iter().filter(is_new).filter(fits).collect();
+        let natives = cx.view.natives(stripe).into_iter().filter(is_new);
+        if self.is_ordered(cx.local, stripe) {
+            let before = natives.filter(|contact| cx.local.is_below(contact, stripe));
+            let first = before.min_by_key(|contact| cx.local.order.rank_of(contact, stripe));
+            return first.cloned().or(source);
+        }
+        let mut natives: Vec<&Contact> = natives.collect();
         natives.sort_by_key(|contact| !cx.links.is_connected(&contact.peer));
         natives.truncate(FIRST_HOP_CHOICE);
         if !natives.is_empty() {
             let choice = cx.rng.random_range(0..natives.len());
             return Some(natives[choice].clone());
-        }
-        if is_native && source.is_some() {
-            return source;
         }
         let connected = cx.view.iter().filter(is_new);
         let introducer =
@@ -118,16 +165,14 @@ impl SplitStream {
         Ok(())
     }
 
-    /// Outside the tree, or a leaf of it: hand the JOIN on.
+    /// Outside the tree, a leaf of it, or nowhere in it yet: hand the JOIN on.
     fn route(&mut self, cx: &mut Context<'_>, join: Join) {
         let stripe = join.stripe;
         let is_native = cx.local.roles.contains(stripe);
         let unvisited = |contact: &&Contact| {
             !join.path.contains(&contact.peer) && contact.peer != join.joiner.peer
         };
-        let closer = |contact: &&Contact| {
-            !is_native || is_in_order(cx.local, contact, &cx.local.peer, stripe)
-        };
+        let closer = |contact: &&Contact| !is_native || cx.local.is_below(contact, stripe);
         let natives = cx.view.natives(stripe);
         let mut natives: Vec<&Contact> =
             natives.into_iter().filter(unvisited).filter(closer).collect();
@@ -143,7 +188,7 @@ impl SplitStream {
     }
 
     /// In the tree: take the joiner, or say where there is room.
-    fn place(&mut self, cx: &mut Context<'_>, join: Join) {
+    pub(super) fn place(&mut self, cx: &mut Context<'_>, join: Join) {
         if join.joiner.roles.contains(join.stripe) {
             self.place_native(cx, join);
         } else {
@@ -154,8 +199,7 @@ impl SplitStream {
     /// A native goes as high as the order lets it: leaves and later natives make room.
     fn place_native(&mut self, cx: &mut Context<'_>, join: Join) {
         let stripe = join.stripe;
-        let me = cx.local.contact();
-        if !is_in_order(cx.local, &me, &join.joiner.peer, stripe) {
+        if !cx.local.is_above(&join.joiner, stripe) {
             return self.hand_up(cx, join);
         }
         if self.free_here(cx.local, cx.config, stripe) > 0
@@ -169,7 +213,10 @@ impl SplitStream {
             .committed()
             .filter(|child| child.contact.roles.contains(stripe))
             .filter(|child| !join.path.contains(&child.contact.peer))
-            .filter(|child| is_in_order(cx.local, &child.contact, &join.joiner.peer, stripe))
+            .filter(|child| {
+                let order = &cx.local.order;
+                order.rank_of(&child.contact, stripe) < order.rank_of(&join.joiner, stripe)
+            })
             .min_by_key(|child| (child.free_slots == 0, child.members, child.contact.peer));
         match below.map(|child| child.contact.clone()) {
             Some(child) => hand_on(cx, join, &child),
@@ -177,21 +224,29 @@ impl SplitStream {
         }
     }
 
-    /// A leaf goes where a slot is free: here, below, or further up.
+    /// A leaf goes where a slot is free: here, below, or further up. One that is entitled to more
+    /// than it has also goes where somebody has more than that.
     fn place_leaf(&mut self, cx: &mut Context<'_>, mut join: Join) {
         let stripe = join.stripe;
-        if self.free_here(cx.local, cx.config, stripe) > 0 {
-            let until = place_until(cx);
-            self.tree(stripe).reserved.insert(join.joiner.peer, until);
+        if self.free_here(cx.local, cx.config, stripe) > 0
+            || (join.is_entitled && self.yielding_child(stripe).is_some())
+        {
             return self.found(cx, join);
         }
-        if let Some(child) = self.claim_slot_below(stripe, &join.path) {
+        let below = match self.claim_slot_below(stripe, &join.path) {
+            None if join.is_entitled => self.claim_yielding_below(stripe, &join.path),
+            free => free,
+        };
+        if let Some(child) = below {
             join.is_descending = true;
             return hand_on(cx, join, &child);
         }
         if join.is_descending {
             // Somebody was quicker. Its next try will find the counts corrected.
             return self.fail_join(cx, join, Reason::Full);
+        }
+        if !cx.local.is_source && !self.may_hand_up(cx, stripe) {
+            return self.park(cx, join);
         }
         self.hand_up(cx, join);
     }
@@ -213,40 +268,53 @@ impl SplitStream {
         Some(child.contact.clone())
     }
 
-    fn hand_up(&mut self, cx: &mut Context<'_>, join: Join) {
+    /// A native child below which somebody has more stripes than it is owed; that one counts as
+    /// gone until the next report.
+    fn claim_yielding_below(&mut self, stripe: StripeId, visited: &[PeerId]) -> Option<Contact> {
+        let child = self
+            .tree(stripe)
+            .children
+            .values_mut()
+            .filter(|child| child.leaves_by.is_none() && child.contact.roles.contains(stripe))
+            .filter(|child| child.yielding > 0 && !visited.contains(&child.contact.peer))
+            .max_by_key(|child| child.yielding)?;
+        child.yielding -= 1;
+        Some(child.contact.clone())
+    }
+
+    pub(super) fn hand_up(&mut self, cx: &mut Context<'_>, join: Join) {
         if cx.local.is_source {
             return self.on_exhausted(cx, join);
         }
-        let parent = self.trees[join.stripe.index()].parent.as_ref().map(|p| p.contact.clone());
-        match parent.filter(|parent| !join.path.contains(&parent.peer)) {
-            Some(parent) => hand_on(cx, join, &parent),
-            None => self.fail_join(cx, join, Reason::NoRoute),
+        match &self.trees[join.stripe.index()].parent {
+            Some(parent) if !join.path.contains(&parent.contact.peer) => {
+                let parent = parent.contact.clone();
+                hand_on(cx, join, &parent);
+            }
+            Some(_) => self.fail_join(cx, join, Reason::NoRoute),
+            None => self.route(cx, join),
         }
     }
 
-    /// At the source: the tree has no free slot. Either the joiner itself is to take the stripe as
-    /// a primary one, or somebody idle in the tree; one at a time, so that not everybody does.
-    fn on_exhausted(&mut self, cx: &mut Context<'_>, join: Join) {
-        let stripe = join.stripe;
-        if cx.now < self.appointed[stripe.index()] {
-            return self.fail_join(cx, join, Reason::Full);
+    /// There is a place here. A joiner that asked us itself is taken at once; for one whose JOIN
+    /// was handed on to us the place is kept until it comes.
+    pub(super) fn found(&mut self, cx: &mut Context<'_>, join: Join) {
+        let (stripe, nonce) = (join.stripe, join.nonce);
+        if join.path.len() == 1 {
+            let request = Request { idle: join.idle, is_entitled: join.is_entitled };
+            return self.on_attach(cx, stripe, join.joiner, request, join.start, None);
         }
-        if join.is_idle || self.appoint(cx, stripe) {
-            self.appointed[stripe.index()] = cx.now + cx.config.join_timeout / 2;
+        if !join.joiner.roles.contains(stripe) && self.free_here(cx.local, cx.config, stripe) > 0 {
+            let until = place_until(cx);
+            self.tree(stripe).reserved.insert(join.joiner.peer, until);
         }
-        let reason = if join.is_idle { Reason::Exhausted } else { Reason::Full };
-        self.fail_join(cx, join, reason);
-    }
-
-    fn found(&mut self, cx: &mut Context<'_>, join: Join) {
         let mut path = join.path;
         let Some(next) = path.pop() else { return };
         let parent = cx.local.contact();
-        let (stripe, nonce) = (join.stripe, join.nonce);
         cx.send(next, Message::JoinFound { stripe, nonce, parent, path });
     }
 
-    fn fail_join(&mut self, cx: &mut Context<'_>, join: Join, reason: Reason) {
+    pub(super) fn fail_join(&mut self, cx: &mut Context<'_>, join: Join, reason: Reason) {
         let mut path = join.path;
         let Some(next) = path.pop() else { return };
         let (stripe, nonce) = (join.stripe, join.nonce);
@@ -273,8 +341,7 @@ impl SplitStream {
         }
         if self.tree(stripe).is_parent(&parent.peer) {
             // The best place is the one we have.
-            self.tree(stripe).reset_search();
-            self.tree(stripe).search = Search::Resting { retry_at: None };
+            self.tree(stripe).stop_searching();
             return;
         }
         // A reply may name anybody; who the source is, only the manifest says.
@@ -302,10 +369,12 @@ impl SplitStream {
         if ours != nonce {
             return;
         }
-        if reason == Reason::Exhausted && self.is_idle(cx, stripe) {
+        if reason == Reason::Exhausted && self.idle(cx, stripe).is_some() {
             self.adopt(cx, stripe);
             return;
         }
+        // Where all slots are taken, the source knows no better than others.
+        self.tree(stripe).is_lost = reason != Reason::Full;
         if matches!(reason, Reason::NoRoute | Reason::Loop) {
             self.tree(stripe).mark_tried(from);
         }

@@ -9,8 +9,10 @@ use std::collections::btree_map::Entry;
 
 use banyan_wire::{Contact, MAX_CANDIDATES, Message, PeerId, Reason, Start, StripeId};
 
+use crate::local::class_of;
 use crate::overlay::Context;
-use crate::overlay::splitstream::{SplitStream, is_in_order};
+use crate::overlay::splitstream::SplitStream;
+use crate::overlay::tree::Request;
 
 impl SplitStream {
     /// A peer asks to be our child.
@@ -19,7 +21,7 @@ impl SplitStream {
         cx: &mut Context<'_>,
         stripe: StripeId,
         child: Contact,
-        is_idle: bool,
+        request: Request,
         start: Start,
         lost: Option<PeerId>,
     ) {
@@ -33,10 +35,7 @@ impl SplitStream {
             return;
         }
         let is_native = child.roles.contains(stripe);
-        let me = cx.local.contact();
-        if self.tree(stripe).is_parent(&from)
-            || (is_native && !is_in_order(cx.local, &me, &from, stripe))
-        {
+        if self.tree(stripe).is_parent(&from) || (is_native && !cx.local.is_above(&child, stripe)) {
             let candidates = self.way_up(cx, stripe);
             cx.send(from, Message::Redirect { stripe, reason: Reason::Loop, candidates });
             return;
@@ -45,18 +44,33 @@ impl SplitStream {
         let has_place = tree.children.get(&from).is_some_and(|child| child.leaves_by.is_none())
             || tree.reserved.contains_key(&from);
         if !has_place && self.free_here(cx.local, cx.config, stripe) == 0 {
-            let victim = if is_native { self.victim(cx, stripe, &child) } else { None };
+            let victim = if is_native {
+                self.victim(cx, stripe, &child)
+            } else {
+                self.yielding_child(stripe).filter(|_| request.is_entitled)
+            };
             let Some(victim) = victim else {
                 let candidates = self.room_elsewhere(cx, stripe, &from);
                 cx.send(from, Message::Redirect { stripe, reason: Reason::Full, candidates });
                 return;
             };
-            let mut candidates = vec![child.clone()];
-            candidates.extend(self.way_up(cx, stripe));
+            let candidates = if is_native {
+                // The newcomer has room below it, and its old place may be free.
+                let mut candidates = vec![child.clone()];
+                candidates.extend(self.claim_slot_below(stripe, &[victim]));
+                candidates.extend(self.way_up(cx, stripe));
+                candidates
+            } else {
+                Vec::new()
+            };
             self.tree(stripe).hand_over(cx, victim, Reason::Replaced, candidates);
         }
+        let idle = self.implied_idle(cx.local, &child, request.idle).into_iter().collect();
         let standing = self.standing(cx, stripe);
-        self.tree(stripe).take_child(cx, child, is_idle, start, standing);
+        self.tree(stripe).take_child(cx, child, idle, start, standing);
+        if cx.local.is_source {
+            self.shortages[stripe.index()].served(&from);
+        }
         self.update_reports(cx);
     }
 
@@ -66,7 +80,9 @@ impl SplitStream {
     pub(super) fn suspect(&mut self, cx: &mut Context<'_>, stripe: StripeId, lost: Option<PeerId>) {
         let Some(lost) = lost else { return };
         let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
-        child.free_slots = 0;
+        (child.free_slots, child.yielding) = (0, 0);
+        child.idle.clear();
+        child.willing.clear();
         if let Entry::Vacant(suspect) = self.suspects.entry(lost) {
             suspect.insert(cx.now + cx.config.probe_timeout);
             cx.send(lost, Message::Probe { stripe });
@@ -89,9 +105,20 @@ impl SplitStream {
         if let Some(leaf) = leaf {
             return Some(leaf.contact.peer);
         }
-        let last =
-            tree.committed().max_by_key(|child| cx.local.rank(&child.contact.peer, stripe))?;
-        is_in_order(cx.local, newcomer, &last.contact.peer, stripe).then_some(last.contact.peer)
+        let rank = |contact| cx.local.order.rank_of(contact, stripe);
+        let last = tree.committed().max_by_key(|child| rank(&child.contact))?;
+        (rank(newcomer) < rank(&last.contact)).then_some(last.contact.peer)
+    }
+
+    /// A leaf here that has more stripes than it is owed.
+    pub(super) fn yielding_child(&self, stripe: StripeId) -> Option<PeerId> {
+        let tree = &self.trees[stripe.index()];
+        let yielding = tree
+            .committed()
+            .filter(|child| !child.contact.roles.contains(stripe) && child.yielding > 0);
+        yielding
+            .min_by_key(|child| (child.contact.capacity, child.contact.peer))
+            .map(|c| c.contact.peer)
     }
 
     /// Whom a leaf may ask that found no room here: children with free slots below them, then our
@@ -131,6 +158,26 @@ impl SplitStream {
         up
     }
 
+    /// The class follows the capacity while nobody hangs below us: edges were made by it.
+    pub(super) fn update_class(&mut self, cx: &mut Context<'_>) {
+        let class = if cx.config.forest.capacity_order { class_of(cx.local.capacity) } else { 0 };
+        let is_free =
+            |tree: &crate::overlay::Tree| tree.children.is_empty() && tree.reserved.is_empty();
+        if class == cx.local.class || !self.trees.iter().all(is_free) {
+            return;
+        }
+        cx.local.class = class;
+        cx.view.set_own(cx.local.roles, class);
+        cx.actions.push(crate::overlay::Action::Announce);
+        for stripe in cx.local.roles.iter() {
+            let parent = self.trees[stripe.index()].parent.as_ref();
+            if parent.is_some_and(|parent| !cx.local.is_below(&parent.contact, stripe)) {
+                self.tree(stripe).reset_search();
+                self.seek(cx, stripe);
+            }
+        }
+    }
+
     /// Our capacity changed: children beyond it are handed over, leaves first; a peer with none
     /// gives up its roles, one that has some again takes its first.
     pub(super) fn adjust_to_capacity(&mut self, cx: &mut Context<'_>) {
@@ -160,6 +207,7 @@ impl SplitStream {
         if cx.local.is_source {
             return;
         }
+        self.update_class(cx);
         if cx.local.capacity == 0 {
             self.set_roles(cx, banyan_wire::Roles::NONE);
         } else if cx.local.roles.is_empty() {

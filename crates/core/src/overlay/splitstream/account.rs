@@ -1,0 +1,265 @@
+//! What parents and children of a tree tell each other about it.
+//!
+//! ```text
+//!   child  ── REPORT: free slots, members, who is idle ──▶ parent ──▶ … ──▶ source
+//!   parent ── STATUS: depth, grandparent, population, free slots of the tree ──▶ children
+//! ```
+//!
+//! Decides what is worth saying and when: what others wait for at once, all else at most once in a
+//! report interval, and what only one stripe in trouble would ask for more seldom still. What
+//! follows from it is left to `join`, `roles` and `supply`.
+
+use banyan_wire::{Idle, Message, PeerId, Report, Standing, StripeId};
+
+use crate::Instant;
+use crate::overlay::splitstream::SplitStream;
+use crate::overlay::splitstream::supply::cheapest;
+use crate::overlay::{Context, Tree};
+
+/// Report intervals between reports that only say who is idle or willing.
+const PATIENT: u32 = 3;
+
+/// What a tree's parent was told, and when more may be said.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    report: Option<Report>,
+    pub(super) due: Option<Instant>,
+    last_at: Instant,
+}
+
+impl SplitStream {
+    /// What our children in `stripe` are told. The population is passed on as this tree's parent
+    /// said it: a mixture of what several trees say would go round in circles.
+    pub(super) fn standing(&self, cx: &Context<'_>, stripe: StripeId) -> Standing {
+        let tree = &self.trees[stripe.index()];
+        let told = tree.parent.as_ref().map(|p| (p.standing.population, p.standing.spare));
+        let ours = (self.population, self.spare[stripe.index()]);
+        let (population, spare) = told.unwrap_or(ours);
+        let is_open = cx.config.forest.improvement && self.is_open(cx, stripe);
+        Standing { is_open, ..tree.standing(cx, population, spare, false) }
+    }
+
+    /// Whether there is room here for a native from further down: a free slot, or a leaf.
+    fn is_open(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
+        let is_leaf = |child: &crate::overlay::tree::Child| !child.contact.roles.contains(stripe);
+        self.can_serve(cx.local, stripe)
+            && (self.free_here(cx.local, cx.config, stripe) > 0
+                || self.trees[stripe.index()].committed().any(is_leaf))
+    }
+
+    pub(super) fn tell_children(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        if self.trees[stripe.index()].children.is_empty() {
+            return;
+        }
+        let standing = self.standing(cx, stripe);
+        self.tree(stripe).tell_children(cx, standing);
+    }
+
+    /// What there is to say about our subtree of `stripe`.
+    /// `offer` is [`offer`](Self::offer), the same for all stripes.
+    pub(super) fn subtree(
+        &self,
+        cx: &Context<'_>,
+        stripe: StripeId,
+        offer: Option<Idle>,
+    ) -> Report {
+        let tree = &self.trees[stripe.index()];
+        let mut free_slots = 0_u32;
+        let mut free_depth = u32::MAX;
+        if self.can_serve(cx.local, stripe) {
+            let here = self.free_here(cx.local, cx.config, stripe);
+            if here > 0 {
+                (free_slots, free_depth) = (here, 0);
+            }
+        }
+        let is_native = cx.local.roles.contains(stripe);
+        let mut idle: Vec<_> = offer.filter(|_| !is_native).into_iter().collect();
+        idle.extend(self.parked_idle(cx.local, stripe));
+        let mut waiting = self.parked(stripe);
+        let mut willing = Vec::new();
+        if idle.is_empty() && self.is_willing(cx, stripe) {
+            willing.push(cx.local.peer);
+        }
+        let mut yielding = u32::from(self.is_yielding(cx, stripe));
+        for child in tree.committed() {
+            if child.free_slots > 0 {
+                free_slots = free_slots.saturating_add(child.free_slots);
+                free_depth = free_depth.min(child.free_depth.saturating_add(1));
+            }
+            yielding = yielding.saturating_add(child.yielding);
+            waiting = waiting.saturating_add(child.waiting);
+            idle.extend(child.idle.iter().copied());
+            let room = banyan_wire::MAX_IDLE.saturating_sub(willing.len());
+            willing.extend(child.willing.iter().take(room).copied());
+        }
+        let members = tree.members_below().saturating_add(1);
+        let free_depth = if free_slots == 0 { 0 } else { free_depth };
+        let idle = cheapest(idle);
+        Report { stripe, free_slots, free_depth, members, idle, willing, yielding, waiting }
+    }
+
+    /// Whether we, a leaf of `stripe`, have more stripes than our upload entitles us to. Only those
+    /// who upload less than they take can.
+    fn is_yielding(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
+        cx.config.forest.fair_shares
+            && cx.local.entitlement() < cx.local.wanted.len()
+            && !cx.local.roles.contains(stripe)
+            && self.held() > cx.local.entitlement()
+    }
+
+    /// Sees to it that the parents are told what changed: at once where slots ran out or became
+    /// free again, else at most once in a report interval.
+    pub(super) fn update_reports(&mut self, cx: &mut Context<'_>) {
+        if cx.local.is_source {
+            self.update_population(cx);
+            self.update_spare(cx);
+            return;
+        }
+        let offer = self.offer(cx);
+        for stripe in cx.local.stripes.iter() {
+            self.update_report(cx, stripe, offer);
+        }
+    }
+
+    pub(super) fn update_report(
+        &mut self,
+        cx: &mut Context<'_>,
+        stripe: StripeId,
+        offer: Option<Idle>,
+    ) {
+        if cx.config.forest.improvement {
+            // Whether we are open is part of our standing.
+            self.tell_children(cx, stripe);
+        }
+        let Some(parent) = self.trees[stripe.index()].parent.as_ref().map(|p| p.contact.peer)
+        else {
+            self.told[stripe.index()] = Told::default();
+            return;
+        };
+        let report = self.subtree(cx, stripe, offer);
+        let told = &mut self.told[stripe.index()];
+        let Some(last) = &told.report else { return };
+        if *last == report {
+            told.due = None;
+            return;
+        }
+        let is_urgent = (last.free_slots > 0) != (report.free_slots > 0)
+            || (last.waiting > 0) != (report.waiting > 0);
+        let says_little = last.free_slots == report.free_slots
+            && last.members == report.members
+            && last.yielding == report.yielding
+            && last.waiting == report.waiting
+            && last.willing.is_empty() == report.willing.is_empty();
+        let intervals = if says_little { PATIENT } else { 1 };
+        let next_at = told.last_at + cx.config.report_interval * intervals;
+        if is_urgent || cx.now >= next_at {
+            *told = Told { report: Some(report.clone()), due: None, last_at: cx.now };
+            cx.send(parent, Message::Report(report));
+        } else {
+            told.due = Some(next_at);
+        }
+    }
+
+    /// A new parent takes for granted what the request for it said.
+    pub(super) fn begin_account(&mut self, cx: &Context<'_>, stripe: StripeId) {
+        let idle = self.trees[stripe.index()].request.idle;
+        let idle = self.implied_idle(cx.local, &cx.local.contact(), idle).into_iter().collect();
+        let (free_slots, free_depth, members, yielding, waiting) = (0, 0, 1, 0, 0);
+        let willing = Vec::new();
+        let report = Some(Report {
+            stripe,
+            free_slots,
+            free_depth,
+            members,
+            idle,
+            willing,
+            yielding,
+            waiting,
+        });
+        self.told[stripe.index()] = Told { report, due: None, last_at: Instant::ZERO };
+    }
+
+    /// At the source: counts the peers, which are members of every tree. Exact up to 2 K, then the
+    /// power of two below, so that a large audience does not change it all the time.
+    fn update_population(&mut self, cx: &mut Context<'_>) {
+        let members = self.trees.iter().map(Tree::members_below).max().unwrap_or(0);
+        let exact = 2 * u32::from(cx.local.stripes.value());
+        let population = if members <= exact { members } else { 1 << members.ilog2() };
+        if population != self.population {
+            self.population = population;
+            for stripe in cx.local.stripes.iter() {
+                self.tell_children(cx, stripe);
+            }
+        }
+    }
+
+    /// At the source: free slots of a tree.
+    pub(super) fn free_slots(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
+        let here = self.free_here(cx.local, cx.config, stripe);
+        let below = self.trees[stripe.index()].committed();
+        below.fold(here, |sum, child| sum.saturating_add(child.free_slots))
+    }
+
+    /// At the source: counts the free slots of every tree.
+    fn update_spare(&mut self, cx: &mut Context<'_>) {
+        for stripe in cx.local.stripes.iter() {
+            self.serve_parked(cx, stripe);
+            self.watch_supply(cx, stripe);
+            let spare = rounded(self.free_slots(cx, stripe));
+            let told = &mut self.told[stripe.index()];
+            if spare == self.spare[stripe.index()] {
+                told.due = None;
+                continue;
+            }
+            let next_at = told.last_at + cx.config.report_interval * PATIENT;
+            // Those who wait for a slot hear of one at once.
+            let is_urgent = (spare > 0) != (self.spare[stripe.index()] > 0);
+            if !is_urgent && cx.now < next_at {
+                told.due = Some(next_at);
+                continue;
+            }
+            (told.last_at, told.due) = (cx.now, None);
+            self.spare[stripe.index()] = spare;
+            self.tell_children(cx, stripe);
+        }
+    }
+
+    pub(super) fn on_report(&mut self, cx: &mut Context<'_>, from: PeerId, report: Report) {
+        if let Some(child) = self.tree(report.stripe).children.get_mut(&from) {
+            child.free_slots = report.free_slots;
+            child.free_depth = report.free_depth;
+            child.members = report.members.max(1);
+            child.idle = report.idle;
+            child.willing = report.willing;
+            child.yielding = report.yielding;
+            child.waiting = report.waiting;
+        }
+        self.serve_parked(cx, report.stripe);
+        self.update_reports(cx);
+    }
+
+    pub(super) fn on_status(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: PeerId,
+        stripe: StripeId,
+        standing: Standing,
+    ) {
+        let Some(parent) = &mut self.tree(stripe).parent else { return };
+        if parent.contact.peer != from {
+            return;
+        }
+        parent.contact.class = standing.class;
+        parent.standing = standing;
+        self.on_standing(cx);
+        self.tell_children(cx, stripe);
+        self.serve_parked(cx, stripe);
+        self.update_reports(cx);
+    }
+}
+
+/// Rounded down to four significant bits, so that small changes of large numbers are not told.
+const fn rounded(count: u32) -> u32 {
+    let dropped = (u32::BITS - count.leading_zeros()).saturating_sub(4);
+    count >> dropped << dropped
+}

@@ -1,0 +1,423 @@
+//! Supply, as the source sees it: which stripe is short of slots, and who is to serve it.
+//!
+//! ```text
+//!   reports ──▶ free slots, idle and willing peers of every tree ─┐
+//!   JOINs that found no slot ──▶ who waits, and for how long ─────┴─▶ ADOPT, down the tree
+//! ```
+//!
+//! A joiner that has found no slot for a while is *waiting*. Its JOIN is parked until a slot turns up or
+//! its patience is about to end. For those who wait the source
+//! finds slots, in this order: a joiner that is idle, or a peer reported as idle, takes the role, the
+//! one that costs fewest moves; the source takes one child more than usual; a peer
+//! reported as willing serves the stripe besides its own. Slots that were promised count until they
+//! should have shown, so that one shortage is not answered twice.
+//!
+//! Decides whom to appoint. Whether one may be, it says itself ([`roles`](super::roles)).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, StripeId};
+
+use crate::Instant;
+use crate::local::Local;
+use crate::overlay::splitstream::SplitStream;
+use crate::overlay::{Context, Tree};
+
+/// Joiners counted as waiting for one stripe. At the limit further ones are not counted.
+const MAX_WAITING: usize = 1024;
+/// How long a joiner must have come back before it counts: slots that have just become free are
+/// being reported still. In a small broadcast nothing is far away, and it counts at once.
+const MATURITY: Duration = Duration::from_millis(300);
+/// How long a joiner that does not come back counts.
+const WAITING_FOR: Duration = Duration::from_secs(5);
+/// How long slots that were promised are waited for: down the tree, the role, and reports back.
+const PROMISE: Duration = Duration::from_millis(2500);
+/// The same in a broadcast of at most 2 K peers.
+const PROMISE_SMALL: Duration = Duration::from_secs(1);
+/// How long a stripe must have been short before somebody serves it besides its own.
+const SECOND_AFTER: Duration = Duration::from_secs(3);
+/// How long a tree's free slots are believed in before as many JOINs may look for them again.
+const CREDIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two looks for slots while some are lacking.
+const SUPPLY_INTERVAL: Duration = Duration::from_millis(100);
+/// Children whose move is no reason to wait for a cheaper peer.
+const CHEAP: u32 = 2;
+/// JOINs kept for one stripe until a slot turns up. At the limit the next one fails at once.
+const MAX_PARKED: usize = 64;
+/// Appointments in answer to one JOIN.
+const MAX_APPOINTED: usize = 8;
+
+/// What the source knows of one stripe's shortage.
+#[derive(Debug, Default)]
+pub(super) struct Shortage {
+    /// When each joiner first, and last, found no slot.
+    waiting: BTreeMap<PeerId, (Instant, Instant)>,
+    /// Slots that are to come, and until when they are believed in.
+    promised: Vec<(u32, Instant)>,
+    /// Slots that are to go, because their peer was appointed elsewhere.
+    drained: Vec<(u32, Instant)>,
+    /// Since when slots have been lacking without a pause.
+    short_since: Option<Instant>,
+    /// JOINs that may go on towards the source, until when that is reckoned anew.
+    credit: (u32, Instant),
+    /// JOINs that wait here, and until when.
+    parked: VecDeque<(Join, Instant)>,
+}
+
+impl Shortage {
+    fn note(&mut self, now: Instant, joiner: PeerId) {
+        self.waiting.retain(|_, (_, last)| *last + WAITING_FOR > now);
+        if self.waiting.len() < MAX_WAITING || self.waiting.contains_key(&joiner) {
+            self.waiting.entry(joiner).or_insert((now, now)).1 = now;
+        }
+    }
+
+    /// Slots that are lacking: one for each that waits, here or `below`, without those promised.
+    fn lacking(&self, now: Instant, maturity: Duration, below: u32) -> u32 {
+        let mature = self.waiting.values().filter(|(first, _)| *first + maturity <= now).count();
+        let mature = u32::try_from(mature).unwrap_or(u32::MAX).saturating_add(below);
+        mature.saturating_sub(self.promised(now))
+    }
+
+    fn promised(&self, now: Instant) -> u32 {
+        sum_until(&self.promised, now)
+    }
+
+    fn is_chronic(&self, now: Instant) -> bool {
+        self.short_since.is_some_and(|since| since + SECOND_AFTER <= now)
+    }
+
+    fn drained(&self, now: Instant) -> u32 {
+        sum_until(&self.drained, now)
+    }
+
+    /// A joiner is in the tree.
+    pub(super) fn served(&mut self, joiner: &PeerId) {
+        self.waiting.remove(joiner);
+    }
+}
+
+impl SplitStream {
+    /// At the source: the tree has no free slot for a joiner.
+    pub(super) fn on_exhausted(&mut self, cx: &mut Context<'_>, join: Join) {
+        let stripe = join.stripe;
+        self.shortages[stripe.index()].note(cx.now, join.joiner.peer);
+        self.park(cx, join);
+        self.supply(cx, stripe);
+    }
+
+    /// At the source: finds slots for those who wait, as far as there are any.
+    fn supply(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        for _ in 0..MAX_APPOINTED {
+            if self.lacking(cx, stripe) == 0 || !self.appoint(cx, stripe) {
+                break;
+            }
+        }
+        if self.lacking(cx, stripe) > 0 && self.extend(cx, stripe) {
+            self.serve_parked(cx, stripe);
+        }
+        let is_short = self.lacking(cx, stripe) > 0;
+        let shortage = &mut self.shortages[stripe.index()];
+        shortage.short_since = if is_short { shortage.short_since.or(Some(cx.now)) } else { None };
+        if shortage.is_chronic(cx.now) {
+            self.appoint_willing(cx, stripe);
+        }
+        if self.lacking(cx, stripe) > 0 && self.supply_at.is_none() {
+            self.supply_at = Some(cx.now + SUPPLY_INTERVAL);
+        }
+    }
+
+    /// At the source: sees whether slots have begun, or ceased, to be lacking.
+    pub(super) fn watch_supply(&mut self, cx: &Context<'_>, stripe: StripeId) {
+        if self.lacking(cx, stripe) == 0 {
+            self.shortages[stripe.index()].short_since = None;
+        } else if self.supply_at.is_none() {
+            self.supply_at = Some(cx.now);
+        }
+    }
+
+    /// At the source: looks again where slots are lacking still.
+    pub(super) fn supply_all(&mut self, cx: &mut Context<'_>) {
+        self.supply_at = None;
+        for stripe in cx.local.stripes.iter() {
+            if self.lacking(cx, stripe) > 0 {
+                self.supply(cx, stripe);
+            }
+        }
+    }
+
+    /// Keeps a JOIN for the next slot, for as long as its joiner waits for an answer: at the source,
+    /// and at natives whose tree has no free slot at all, so that not all who wait ask the source.
+    pub(super) fn park(&mut self, cx: &mut Context<'_>, join: Join) {
+        let until = cx.now + parked_for(cx);
+        let parked = &mut self.shortages[join.stripe.index()].parked;
+        parked.retain(|(other, _)| other.joiner.peer != join.joiner.peer);
+        if parked.len() >= MAX_PARKED {
+            return self.fail_join(cx, join, Reason::Full);
+        }
+        let stripe = join.stripe;
+        parked.push_back((join, until));
+        if !cx.local.is_source {
+            let offer = self.offer(cx);
+            self.update_report(cx, stripe, offer);
+        }
+    }
+
+    /// Places JOINs that are parked, as far as there are slots.
+    pub(super) fn serve_parked(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        // Each once: one that finds no slot all the same is parked again.
+        for _ in 0..self.shortages[stripe.index()].parked.len() {
+            if !self.has_slot(cx, stripe) && self.is_tree_full(cx.local, stripe) {
+                return;
+            }
+            let Some((join, _)) = self.shortages[stripe.index()].parked.pop_front() else { return };
+            self.place(cx, join);
+        }
+    }
+
+    /// Whether the source says that there is no free slot in the tree.
+    pub(super) fn is_tree_full(&self, local: &Local, stripe: StripeId) -> bool {
+        let parent = &self.trees[stripe.index()].parent;
+        local.is_source || parent.as_ref().is_some_and(|parent| parent.standing.spare == 0)
+    }
+
+    /// Whether a JOIN that found no slot below may go further up: as many as there are free slots in
+    /// the tree, in a while. The others wait here, where a slot may turn up as well.
+    pub(super) fn may_hand_up(&mut self, cx: &Context<'_>, stripe: StripeId) -> bool {
+        // Without a parent we wait with it: our own JOIN is on its way.
+        let Some(parent) = &self.trees[stripe.index()].parent else { return false };
+        let spare = parent.standing.spare;
+        let credit = &mut self.shortages[stripe.index()].credit;
+        if cx.now >= credit.1 {
+            *credit = (spare, cx.now + CREDIT_INTERVAL);
+        }
+        let may = credit.0 > 0 && spare > 0;
+        credit.0 = credit.0.saturating_sub(1);
+        may
+    }
+
+    pub(super) fn parked(&self, stripe: StripeId) -> u32 {
+        u32::try_from(self.shortages[stripe.index()].parked.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Those whose JOINs are parked here and who could take the role.
+    pub(super) fn parked_idle(
+        &self,
+        local: &Local,
+        stripe: StripeId,
+    ) -> impl Iterator<Item = Idle> {
+        let parked = self.shortages[stripe.index()].parked.iter();
+        parked.filter_map(|(join, _)| self.implied_idle(local, &join.joiner, join.idle))
+    }
+
+    fn has_slot(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
+        self.free_here(cx.local, cx.config, stripe) > 0
+            || self.trees[stripe.index()].committed().any(|child| child.free_slots > 0)
+    }
+
+    /// Tells joiners that have waited long enough.
+    pub(super) fn expire_parked(&mut self, cx: &mut Context<'_>) {
+        for stripe in cx.local.stripes.iter() {
+            let parked = &mut self.shortages[stripe.index()].parked;
+            let over = parked.iter().take_while(|(_, until)| *until <= cx.now).count();
+            let over: Vec<_> = parked.drain(..over).collect();
+            for (join, _) in over {
+                self.fail_join(cx, join, Reason::Full);
+            }
+        }
+    }
+
+    pub(super) fn parked_until(&self) -> Option<Instant> {
+        self.shortages.iter().filter_map(|s| s.parked.front()).map(|(_, until)| *until).min()
+    }
+
+    pub(super) fn lacking(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
+        let maturity = if self.is_small(cx) { Duration::ZERO } else { MATURITY };
+        let below = self.trees[stripe.index()].committed();
+        let below = below.fold(0_u32, |sum, child| sum.saturating_add(child.waiting));
+        let waiting = self.shortages[stripe.index()].lacking(cx.now, maturity, below);
+        if waiting == 0 {
+            return 0;
+        }
+        // Where some wait already, the others that will are counted in; slots that are free will be
+        // found.
+        let missing =
+            self.missing(stripe).saturating_sub(self.shortages[stripe.index()].promised(cx.now));
+        waiting.max(missing).saturating_sub(self.free_slots(cx, stripe))
+    }
+
+    /// Whether the tree an idle peer would leave is better off without it than `stripe` is now, so
+    /// that moves level the trees and come to an end.
+    fn may_move(&self, cx: &Context<'_>, idle: &Idle, stripe: StripeId) -> bool {
+        let Some(role) = idle.role.filter(|role| cx.local.stripes.contains(*role)) else {
+            return true;
+        };
+        self.surplus(cx, role) - i64::from(idle.slots) > self.surplus(cx, stripe)
+    }
+
+    /// Free slots of a tree, those to come and to go counted in, beyond what is needed for those
+    /// who have yet to find one.
+    fn surplus(&self, cx: &Context<'_>, stripe: StripeId) -> i64 {
+        let shortage = &self.shortages[stripe.index()];
+        let waiting = u32::try_from(shortage.waiting.len()).unwrap_or(u32::MAX);
+        let have = i64::from(self.free_slots(cx, stripe)) + i64::from(shortage.promised(cx.now));
+        let need = i64::from(waiting.max(self.missing(stripe)));
+        have - need - i64::from(shortage.drained(cx.now))
+    }
+
+    /// What a contact that says it is idle, at the cost of so many moves, implies: it gives up a
+    /// role unless it may have more.
+    pub(super) fn implied_idle(
+        &self,
+        local: &Local,
+        contact: &Contact,
+        children: Option<u32>,
+    ) -> Option<Idle> {
+        let is_full = contact.roles.len() >= local.max_roles(self.population);
+        let role = contact.roles.iter().next().filter(|_| is_full);
+        let (peer, slots) = (contact.peer, contact.capacity);
+        children.map(|children| Idle { peer, role, slots, children })
+    }
+
+    fn is_small(&self, cx: &Context<'_>) -> bool {
+        self.population <= 2 * u32::from(cx.local.stripes.value())
+    }
+
+    /// How often a peer has been appointed, to whatever stripe, without a word of it yet.
+    fn asked(&self, now: Instant, peer: &PeerId) -> usize {
+        self.appointed.iter().filter(|(other, until)| other == peer && *until > now).count()
+    }
+
+    /// One role is exchanged at a time; who may have several is asked for as many.
+    fn may_ask(&self, cx: &Context<'_>, idle: &Idle) -> bool {
+        let most = if idle.role.is_some() { 1 } else { cx.local.max_roles(self.population) };
+        self.asked(cx.now, &idle.peer) < most as usize
+    }
+
+    /// Peers that are in some tree and not in that of `stripe`: its own, or others that have yet to
+    /// find their way here.
+    fn missing(&self, stripe: StripeId) -> u32 {
+        let most = self.trees.iter().map(Tree::members_below).max().unwrap_or(0);
+        most.saturating_sub(self.trees[stripe.index()].members_below())
+    }
+
+    fn promise(&mut self, cx: &Context<'_>, stripe: StripeId, idle: &Idle) {
+        let until = cx.now + if self.is_small(cx) { PROMISE_SMALL } else { PROMISE };
+        self.appointed.retain(|(_, until)| *until > cx.now);
+        self.shortages[stripe.index()].promised.retain(|(_, until)| *until > cx.now);
+        self.appointed.push((idle.peer, until));
+        self.shortages[stripe.index()].promised.push((idle.slots.max(1), until));
+        if let Some(role) = idle.role.filter(|role| cx.local.stripes.contains(*role)) {
+            let drained = &mut self.shortages[role.index()].drained;
+            drained.retain(|(_, until)| *until > cx.now);
+            drained.push((idle.slots, until));
+        }
+    }
+
+    /// Asks an idle peer to serve `stripe`: one whose JOIN is parked here, or one of the tree.
+    /// Returns whether there was one.
+    fn appoint(&mut self, cx: &mut Context<'_>, stripe: StripeId) -> bool {
+        let parked = self.shortages[stripe.index()].parked.iter();
+        // Those who cost more than a few moves are not taken before others could have come.
+        let is_ripe = |until: Instant, idle: &Idle| {
+            idle.children <= CHEAP || cx.now + parked_for(cx) >= until + SUPPLY_INTERVAL
+        };
+        let waiting = parked.filter_map(|(join, until)| {
+            let idle = self.implied_idle(cx.local, &join.joiner, join.idle);
+            idle.filter(|idle| is_ripe(*until, idle))
+        });
+        let tree = &self.trees[stripe.index()];
+        let below = tree.committed().flat_map(|child| child.idle.iter().copied());
+        let cheapest = waiting
+            .map(|idle| (idle, true))
+            .chain(below.map(|idle| (idle, false)))
+            .filter(|(idle, _)| self.may_ask(cx, idle) && self.may_move(cx, idle, stripe))
+            .min_by_key(|(idle, _)| {
+                let asked = self.asked(cx.now, &idle.peer);
+                (asked, idle.children, u32::MAX - idle.slots, idle.peer)
+            });
+        let Some((idle, is_parked)) = cheapest else { return false };
+        self.promise(cx, stripe, &idle);
+        if is_parked {
+            let parked = &mut self.shortages[stripe.index()].parked;
+            let place = parked.iter().position(|(join, _)| join.joiner.peer == idle.peer);
+            if let Some((join, _)) = place.and_then(|place| parked.remove(place)) {
+                self.fail_join(cx, join, Reason::Exhausted);
+            }
+        } else {
+            self.pass_on_adopt(cx, stripe, idle.peer, false);
+        }
+        true
+    }
+
+    /// Asks willing peers of the tree to serve `stripe` besides their own.
+    fn appoint_willing(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        let lacking = self.lacking(cx, stripe) as usize;
+        let tree = &self.trees[stripe.index()];
+        let willing = tree.committed().flat_map(|child| child.willing.iter().copied());
+        let willing: Vec<PeerId> = willing.take(lacking.min(MAX_APPOINTED)).collect();
+        for peer in willing {
+            let idle = Idle { peer, role: None, slots: 1, children: 0 };
+            self.promise(cx, stripe, &idle);
+            self.pass_on_adopt(cx, stripe, peer, true);
+        }
+    }
+
+    /// Hands an appointment to the child that named the peer. It is not named again by that report.
+    pub(super) fn pass_on_adopt(
+        &mut self,
+        cx: &mut Context<'_>,
+        stripe: StripeId,
+        peer: PeerId,
+        is_second: bool,
+    ) {
+        let parked = &mut self.shortages[stripe.index()].parked;
+        let place = parked.iter().position(|(join, _)| join.joiner.peer == peer);
+        if let Some((join, _)) = place.and_then(|place| parked.remove(place)) {
+            return self.fail_join(cx, join, Reason::Exhausted);
+        }
+        let names = |child: &&mut crate::overlay::tree::Child| {
+            child.leaves_by.is_none()
+                && (child.idle.iter().any(|idle| idle.peer == peer)
+                    || child.willing.contains(&peer))
+        };
+        let Some(child) = self.tree(stripe).children.values_mut().find(names) else { return };
+        child.idle.retain(|idle| idle.peer != peer);
+        child.willing.retain(|other| *other != peer);
+        let child = child.contact.peer;
+        cx.send(child, Message::Adopt { stripe, peer, is_second });
+    }
+
+    /// Takes one child more than usual in `stripe`, if the upload allows; in at most K ÷ 10 stripes.
+    fn extend(&mut self, cx: &Context<'_>, stripe: StripeId) -> bool {
+        let most = u32::from(cx.local.stripes.value()) / 10;
+        if self.extended.contains(stripe) || self.extended.len() >= most {
+            return false;
+        }
+        self.extended.insert(stripe);
+        let has_room = self.free_here(cx.local, cx.config, stripe) > 0;
+        if !has_room {
+            self.extended.remove(stripe);
+        }
+        has_room
+    }
+}
+
+/// How long a JOIN is parked: its joiner waits for the answer, and that has a way to go.
+fn parked_for(cx: &Context<'_>) -> Duration {
+    cx.config.join_timeout / 2
+}
+
+/// The slots among `counts` whose time is not over.
+fn sum_until(counts: &[(u32, Instant)], now: Instant) -> u32 {
+    let live = counts.iter().filter(|(_, until)| *until > now);
+    live.fold(0, |sum, (slots, _)| sum.saturating_add(*slots))
+}
+
+/// The idle peers to name in a report: those that cost least to move.
+pub(super) fn cheapest(mut idle: Vec<Idle>) -> Vec<Idle> {
+    idle.sort_by_key(|idle| (idle.children, u32::MAX - idle.slots, idle.peer));
+    idle.truncate(MAX_IDLE);
+    idle
+}

@@ -5,6 +5,7 @@
 //!   swarm    CPU and bytes of 9 peers     against gossipsub
 //!   memory   RSS of one viewer
 //!   join     connections and time it takes to join 64 peers
+//!   forest   the trees of 128 viewers     against those of the simulator
 //! ```
 //!
 //! Decides the command line. A yardstick is a ratio of two things measured under the same load, so
@@ -12,6 +13,7 @@
 //! bench says how busy it was.
 
 mod broadcast;
+mod forest;
 mod join;
 mod memory;
 mod meter;
@@ -22,7 +24,7 @@ mod roles;
 mod swarm;
 mod units;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -47,6 +49,8 @@ enum Bench {
     Memory(memory::Options),
     /// Connections and time it takes to join a swarm.
     Join(join::Options),
+    /// The forest of a swarm against that of the simulator; fails where they differ.
+    Forest(forest::Options),
     /// A process of another bench.
     #[command(hide = true)]
     Role {
@@ -62,13 +66,16 @@ async fn main() -> Result<()> {
         .with_env_filter(EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
+    let is_strict = matches!(arguments.bench, Bench::Forest(_));
     let report = match arguments.bench {
         Bench::Relay(options) => relay::measure(options).await?,
         Bench::Swarm(options) => swarm::measure(options).await?,
         Bench::Memory(options) => memory::measure(options).await?,
         Bench::Join(options) => join::measure(options).await?,
+        Bench::Forest(options) => forest::measure(options).await?,
         Bench::Role { role } => return roles::run(&role).await,
     };
     report.print(arguments.json);
+    ensure!(!is_strict || report.is_met(), "a goal was missed");
     Ok(())
 }

@@ -74,6 +74,11 @@ impl Report {
         self.notes.push(note.into());
     }
 
+    /// Whether all goals are met.
+    pub(crate) fn is_met(&self) -> bool {
+        self.goals.iter().all(Goal::is_met)
+    }
+
     /// Prints it.
     pub(crate) fn print(&self, as_json: bool) {
         line(if as_json { self.json().to_string() } else { self.text() }.trim_end());

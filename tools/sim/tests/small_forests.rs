@@ -45,14 +45,42 @@ fn holds(seed: u64) -> Result<(), String> {
     if let Outcome::Failed { what, .. } = &result.outcome {
         return Err(format!("seed {seed}: {what} [{}]", describe(&scenario)));
     }
+    if let Some(first) = disjointness(&result).filter(|_| divides(&result)) {
+        return Err(format!("seed {seed}: {first} [{}]", describe(&scenario)));
+    }
     let ForestResult { orphans, supply, demand, .. } = result.forest;
-    if orphans > 0 && is_supplied(&result) {
+    if orphans > 0 && is_supplied(&result) && divides(&result) {
         let place = describe(&scenario);
         return Err(format!(
             "seed {seed}: {orphans} orphans at the end, {supply} slots for {demand} wishes [{place}]"
         ));
     }
     Ok(())
+}
+
+/// The first breach of disjointness, if there was one.
+fn disjointness(result: &RunResult) -> Option<String> {
+    let check = result.checks.iter().find(|check| check.name == "disjoint")?;
+    (check.breaches > 0).then(|| format!("disjoint: {:?}", check.first))
+}
+
+/// Whether one primary stripe each is enough: a greedy sharing-out of the peers among the stripes,
+/// the strongest first, gives each half as much again as it needs, so that deaths leave enough.
+fn divides(result: &RunResult) -> bool {
+    let percentiles = &result.world.capacity.percentiles;
+    let peers = result.world.capacity.count;
+    let Some(last) = percentiles.len().checked_sub(1) else { return false };
+    let mut stripes = vec![0.0; result.stripes as usize];
+    for peer in (0..peers).rev() {
+        let place =
+            usize::try_from(peer).expect("small") * last / usize::try_from(peers).expect("small");
+        if let Some(least) = stripes.iter_mut().min_by(|a: &&mut f64, b| a.total_cmp(b)) {
+            *least += percentiles[place];
+        }
+    }
+    #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+    let needed = peers as f64 * 1.5;
+    peers >= u64::from(result.stripes) && stripes.iter().all(|slots| *slots >= needed)
 }
 
 /// Whether what the live can give is clearly more than what they want (DESIGN.md, section 9: a
@@ -100,6 +128,8 @@ fn scenario(seed: u64) -> Scenario {
     scenario.events = (0..blows).map(|_| blow(&mut dice)).collect();
     // Supply may run short after deaths, and then somebody must go without.
     scenario.check.liveness = Mode::Count;
+    // Supply may not divide, and then somebody must serve two stripes: judged when all is known.
+    scenario.check.disjoint = Mode::Count;
     scenario
 }
 

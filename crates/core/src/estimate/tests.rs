@@ -1,3 +1,5 @@
+//! What an estimate promises: it settles below a bottleneck, follows it, and stays put without cause.
+
 use std::collections::VecDeque;
 
 use rand::{RngExt as _, SeedableRng as _};

@@ -44,6 +44,22 @@ const MAX_DOUBLINGS: u32 = 4;
 const CHRONIC: u32 = 12;
 const CHRONIC_DOUBLINGS: u32 = 6;
 
+/// Names remembered of a child's reports.
+const MAX_NAMED: usize = 12;
+
+impl Child {
+    /// Remembers whom the reports name.
+    pub(crate) fn note_names(&mut self) {
+        let names = self.idle.iter().map(|idle| &idle.peer).chain(&self.willing);
+        for peer in names {
+            self.named.retain(|other| other != peer);
+            self.named.push(*peer);
+        }
+        let old = self.named.len().saturating_sub(MAX_NAMED);
+        self.named.drain(..old);
+    }
+}
+
 /// Who serves us.
 #[derive(Clone, Debug)]
 pub(crate) struct Parent {
@@ -61,6 +77,9 @@ pub(crate) struct Child {
     pub(crate) members: u32,
     pub(crate) idle: Vec<Idle>,
     pub(crate) willing: Vec<PeerId>,
+    /// Whom its reports named last, the newest last: an appointment made before the newest report
+    /// still finds its way.
+    pub(crate) named: Vec<PeerId>,
     pub(crate) yielding: u32,
     pub(crate) waiting: u32,
     /// It has been told to find another parent and is served until then at the latest.
@@ -443,10 +462,13 @@ impl Tree {
             members: 1,
             idle,
             willing: Vec::new(),
+            named: Vec::new(),
             yielding: 0,
             waiting: 0,
             leaves_by: None,
         };
+        let mut child = child;
+        child.note_names();
         let before = self.counts();
         if self.children.insert(peer, child).is_some_and(|old| old.leaves_by.is_some()) {
             self.leaving -= 1;

@@ -16,7 +16,7 @@ use super::Outcome;
 use crate::broadcast::{Programme, SOURCE, Source, Viewer};
 use crate::meter::{Machine, process_cpu};
 use crate::payload::{GENERATION, Plan};
-use crate::units::ratio;
+use crate::units::{Bitrate, ratio};
 
 /// How long the forest may take to be complete once the last peer has started.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(20);
@@ -85,6 +85,19 @@ struct Mark {
     snapshots: Vec<Snapshot>,
 }
 
+/// Who comes, and what they carry.
+#[derive(Clone, Debug)]
+pub(crate) struct Load {
+    /// The source's upload.
+    pub(crate) source: Bitrate,
+    /// Each viewer's.
+    pub(crate) viewers: Vec<Bitrate>,
+    /// Between two arrivals.
+    pub(crate) pause: Duration,
+    /// Whether nothing is published, ever.
+    pub(crate) is_silent: bool,
+}
+
 /// A swarm whose forest is complete.
 pub(crate) struct Swarm {
     pub(crate) source: Source,
@@ -92,32 +105,53 @@ pub(crate) struct Swarm {
     pub(crate) programme: Programme,
     ticks: Interval,
     published: u64,
-    build: Duration,
+    is_silent: bool,
+    began: Instant,
+    /// From the start of the source to that of the last viewer.
+    pub(crate) arrival: Duration,
+    /// From the start of the source to the last parent of the last viewer.
+    pub(crate) build: Duration,
     /// Viewers that never had all stripes, in words.
     pub(crate) incomplete: Vec<String>,
 }
 
 impl Swarm {
-    /// Starts all peers, `pause` after one another, streams, and waits for the last parent.
+    /// A source with room for two children per stripe and viewers that are all alike: see
+    /// [`Self::build_of`].
     pub(crate) async fn build(plan: &Plan, peers: u32, pause: Duration) -> Result<Self> {
         ensure!(peers >= 2, "a swarm has a source and at least one viewer");
-        let began = Instant::now();
         let coded = plan.stripe_rate().times(f64::from(plan.stripes().value()));
+        let viewers = vec![coded.times(VIEWER_UPLOAD); peers as usize - 1];
+        let load = Load { source: coded.times(SOURCE_UPLOAD), viewers, pause, is_silent: false };
+        Self::build_of(plan, &load).await
+    }
+
+    /// Starts all peers, streams, and waits for the last parent.
+    pub(crate) async fn build_of(plan: &Plan, load: &Load) -> Result<Self> {
+        let began = Instant::now();
         let programme = Programme::new(Overlay::SplitStream, plan.clone());
-        let source = programme.start_source(coded.times(SOURCE_UPLOAD)).await?;
+        let source = programme.start_source(load.source).await?;
         let mut ticks = tokio::time::interval(GENERATION);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let viewers = Vec::new();
-        let (build, incomplete) = (Duration::ZERO, Vec::new());
-        let mut swarm = Self { source, viewers, programme, ticks, published: 0, build, incomplete };
+        let mut swarm = Self {
+            source,
+            viewers: Vec::new(),
+            programme,
+            ticks,
+            published: 0,
+            is_silent: load.is_silent,
+            began,
+            arrival: Duration::ZERO,
+            build: Duration::ZERO,
+            incomplete: Vec::new(),
+        };
         let via = swarm.source.addresses();
-        for index in 1..peers {
-            let upload = coded.times(VIEWER_UPLOAD);
-            let viewer =
-                swarm.programme.start_viewer(SOURCE + index, Role::Viewer, upload, &via).await?;
+        for (index, upload) in (SOURCE + 1..).zip(&load.viewers) {
+            let viewer = swarm.programme.start_viewer(index, Role::Viewer, *upload, &via).await?;
             swarm.viewers.push(viewer);
-            swarm.stream_for(pause).await?;
+            swarm.stream_for(load.pause).await?;
         }
+        swarm.arrival = began.elapsed();
         let give_up_at = Instant::now() + BUILD_TIMEOUT;
         while swarm.viewers.iter().any(|viewer| viewer.watched().joined.is_none()) {
             if Instant::now() > give_up_at {
@@ -130,12 +164,23 @@ impl Swarm {
         Ok(swarm)
     }
 
-    /// Says which viewers never had all stripes, and who could have served those they lack.
-    async fn incomplete_viewers(&self) -> Result<Vec<String>> {
+    /// Since its source was started.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Everybody as they are now, the source first.
+    pub(crate) async fn snapshots(&self) -> Result<Vec<Snapshot>> {
         let mut snapshots = vec![self.source.snapshot().await?];
         for viewer in &self.viewers {
             snapshots.push(viewer.snapshot().await?);
         }
+        Ok(snapshots)
+    }
+
+    /// Says which viewers never had all stripes, and who could have served those they lack.
+    async fn incomplete_viewers(&self) -> Result<Vec<String>> {
+        let snapshots = self.snapshots().await?;
         let mut incomplete = Vec::new();
         for (viewer, snapshot) in self.viewers.iter().zip(&snapshots[1..]) {
             if viewer.watched().joined.is_some() {
@@ -156,6 +201,10 @@ impl Swarm {
     /// Publishes what is due within `duration`.
     pub(crate) async fn stream_for(&mut self, duration: Duration) -> Result<()> {
         let end = tokio::time::Instant::now() + duration;
+        if self.is_silent {
+            tokio::time::sleep_until(end).await;
+            return Ok(());
+        }
         while tokio::time::timeout_at(end, self.ticks.tick()).await.is_ok() {
             self.publish().await?;
         }
@@ -197,7 +246,7 @@ impl Swarm {
         })
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         for viewer in &self.viewers {
             viewer.node.shutdown().await;
         }

@@ -233,6 +233,7 @@ impl SplitStream {
             child.willing = report.willing;
             child.yielding = report.yielding;
             child.waiting = report.waiting;
+            child.note_names();
         }
         self.serve_parked(cx, report.stripe);
         self.update_reports(cx);

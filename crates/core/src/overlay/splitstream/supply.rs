@@ -22,6 +22,7 @@ use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, Stripe
 use crate::Instant;
 use crate::local::Local;
 use crate::overlay::splitstream::SplitStream;
+use crate::overlay::tree::Child;
 use crate::overlay::{Context, Tree};
 
 /// Joiners counted as waiting for one stripe. At the limit further ones are not counted.
@@ -32,7 +33,7 @@ const MATURITY: Duration = Duration::from_millis(300);
 /// How long a joiner that does not come back counts.
 const WAITING_FOR: Duration = Duration::from_secs(5);
 /// How long slots that were promised are waited for: down the tree, the role, and reports back.
-const PROMISE: Duration = Duration::from_millis(2500);
+const PROMISE: Duration = Duration::from_millis(1500);
 /// The same in a broadcast of at most 2 K peers.
 const PROMISE_SMALL: Duration = Duration::from_secs(1);
 /// How long a stripe must have been short before somebody serves it besides its own.
@@ -109,6 +110,11 @@ impl SplitStream {
 
     /// At the source: finds slots for those who wait, as far as there are any.
     fn supply(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        if self.shortages[stripe.index()].drained(cx.now) > 0 {
+            // Those whose parent has just gone elsewhere are on their way to the slots it left.
+            self.supply_at.get_or_insert(cx.now + SUPPLY_INTERVAL);
+            return;
+        }
         for _ in 0..MAX_APPOINTED {
             if self.lacking(cx, stripe) == 0 || !self.appoint(cx, stripe) {
                 break;
@@ -253,7 +259,11 @@ impl SplitStream {
         let Some(role) = idle.role.filter(|role| cx.local.stripes.contains(*role)) else {
             return true;
         };
-        self.surplus(cx, role) - i64::from(idle.slots) > self.surplus(cx, stripe)
+        // One move at a time shows what it does, unless there is plenty.
+        let is_moving = self.shortages[role.index()].drained(cx.now) > 0;
+        let surplus = self.surplus(cx, role);
+        let slots = i64::from(idle.slots);
+        surplus - slots > self.surplus(cx, stripe) && (!is_moving || surplus > 4 * slots)
     }
 
     /// Free slots of a tree, those to come and to go counted in, beyond what is needed for those
@@ -377,11 +387,7 @@ impl SplitStream {
         if let Some((join, _)) = place.and_then(|place| parked.remove(place)) {
             return self.fail_join(cx, join, Reason::Exhausted);
         }
-        let names = |child: &&mut crate::overlay::tree::Child| {
-            child.leaves_by.is_none()
-                && (child.idle.iter().any(|idle| idle.peer == peer)
-                    || child.willing.contains(&peer))
-        };
+        let names = |child: &&mut Child| child.leaves_by.is_none() && child.named.contains(&peer);
         let Some(child) = self.tree(stripe).children.values_mut().find(names) else { return };
         child.idle.retain(|idle| idle.peer != peer);
         child.willing.retain(|other| *other != peer);

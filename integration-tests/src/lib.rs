@@ -81,5 +81,5 @@ pub async fn everybody_plays_everything(
     swarm.end().await?;
     swarm.assert_played_in_full();
     swarm.assert_only_blamed(&[]);
-    swarm.assert_source_sent_at_most_twice().await
+    swarm.assert_source_sent_about_twice().await
 }

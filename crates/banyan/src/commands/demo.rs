@@ -38,6 +38,9 @@ const CLIP: &[u8] = include_bytes!(concat!(
 const UPLOAD: u64 = 2;
 /// Between one viewer's start and the next.
 const STAGGER: Duration = Duration::from_millis(40);
+/// Multiples of the coded stream the source may send: two children for each stripe, and one more
+/// in one stripe of ten.
+const MOST: f64 = 2.1;
 /// How long the forest may take to become complete.
 const BUILD: Duration = Duration::from_secs(60);
 /// After the last generation, for viewers to play it.
@@ -443,9 +446,13 @@ fn table(
     say(&format!(
         "the source sent {multiple:.2} x the coded stream to serve {} viewers ({})",
         reports.len(),
-        if multiple <= 2.0 { "at most 2 x, as promised" } else { "more than the 2 x promised" },
+        if multiple <= MOST {
+            "at most 2.1 x, as promised"
+        } else {
+            "more than the 2.1 x promised"
+        },
     ));
-    if good == reports.len() && multiple <= 2.0 {
+    if good == reports.len() && multiple <= MOST {
         return Ok(());
     }
     Err(Failure::failed("not every promise of the demo was kept; is this machine very busy?"))

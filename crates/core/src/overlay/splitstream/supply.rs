@@ -120,14 +120,15 @@ impl SplitStream {
                 break;
             }
         }
-        if self.lacking(cx, stripe) > 0 && self.extend(cx, stripe) {
-            self.serve_parked(cx, stripe);
-        }
         let is_short = self.lacking(cx, stripe) > 0;
         let shortage = &mut self.shortages[stripe.index()];
         shortage.short_since = if is_short { shortage.short_since.or(Some(cx.now)) } else { None };
         if shortage.is_chronic(cx.now) {
-            self.appoint_willing(cx, stripe);
+            if self.extend(cx, stripe) {
+                self.serve_parked(cx, stripe);
+            } else {
+                self.appoint_willing(cx, stripe);
+            }
         }
         if self.lacking(cx, stripe) > 0 && self.supply_at.is_none() {
             self.supply_at = Some(cx.now + SUPPLY_INTERVAL);

@@ -8,8 +8,8 @@
 //! A joiner that has found no slot for a while is *waiting*. Its JOIN is parked until a slot turns up or
 //! its patience is about to end. For those who wait the source
 //! finds slots, in this order: a joiner that is idle, or a peer reported as idle, takes the role, the
-//! one that costs fewest moves; the source takes one child more than usual; a peer
-//! reported as willing serves the stripe besides its own. Slots that were promised count until they
+//! one that costs fewest moves; where that has not helped for a while, the source takes one child more
+//! than usual, or a peer reported as willing serves the stripe besides its own. Slots that were promised count until they
 //! should have shown, so that one shortage is not answered twice.
 //!
 //! Decides whom to appoint. Whether one may be, it says itself ([`roles`](super::roles)).

@@ -486,10 +486,12 @@ impl Overlay for SplitStream {
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         for stripe in cx.local.stripes.iter() {
             self.tree(stripe).expire(cx);
-            let request = self.request(cx, stripe);
-            for silent in self.tree(stripe).hedge(cx, request) {
-                cx.view.on_failure(&silent);
-                self.on_no_answer(cx, stripe, silent);
+            if matches!(self.tree(stripe).search, Search::Attaching(_)) {
+                let request = self.request(cx, stripe);
+                for silent in self.tree(stripe).hedge(cx, request) {
+                    cx.view.on_failure(&silent);
+                    self.on_no_answer(cx, stripe, silent);
+                }
             }
             match &self.tree(stripe).search {
                 Search::Resting { retry_at: Some(at) } if *at <= cx.now => self.seek(cx, stripe),

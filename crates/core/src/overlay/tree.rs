@@ -18,6 +18,7 @@
 //! Decides how edges come and go. Whom to ask and whom to take is left to the policies.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::mem;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -298,14 +299,14 @@ impl Tree {
         request: Request,
         candidates: impl IntoIterator<Item = Contact>,
     ) -> bool {
-        let mut attaching = match std::mem::replace(&mut self.search, IDLE_SEARCH) {
+        let mut attaching = match mem::replace(&mut self.search, IDLE_SEARCH) {
             Search::Attaching(attaching) => attaching,
             Search::Resting { .. } | Search::Seeking { .. } => {
                 Attaching { asked: Vec::new(), hedge_at: None, alternatives: VecDeque::new() }
             }
         };
         let me = cx.local.peer;
-        let known = std::mem::take(&mut attaching.alternatives);
+        let known = mem::take(&mut attaching.alternatives);
         for candidate in candidates.into_iter().chain(known) {
             let eligible = candidate.peer != me
                 && !self.children.contains_key(&candidate.peer)
@@ -351,8 +352,10 @@ impl Tree {
         let now = cx.now;
         let silent = attaching.asked.iter().filter(|(_, at)| *at <= now);
         let silent: Vec<PeerId> = silent.map(|(candidate, _)| candidate.peer).collect();
-        if silent.is_empty() && attaching.hedge_at.is_some_and(|at| at <= now) {
-            let mut attaching = attaching.clone();
+        if silent.is_empty()
+            && attaching.hedge_at.is_some_and(|at| at <= now)
+            && let Search::Attaching(mut attaching) = mem::replace(&mut self.search, IDLE_SEARCH)
+        {
             self.ask(cx, request, &mut attaching);
             self.search = Search::Attaching(attaching);
         }
@@ -455,7 +458,7 @@ impl Tree {
         // So that all children have been told the same: what they are told later is compared with
         // what they were told last.
         self.tell_children(cx, standing.clone());
-        let child = Child {
+        let mut child = Child {
             contact,
             free_slots: 0,
             free_depth: 0,
@@ -467,7 +470,6 @@ impl Tree {
             waiting: 0,
             leaves_by: None,
         };
-        let mut child = child;
         child.note_names();
         let before = self.counts();
         if self.children.insert(peer, child).is_some_and(|old| old.leaves_by.is_some()) {

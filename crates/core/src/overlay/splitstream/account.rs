@@ -9,11 +9,12 @@
 //! report interval, and what only one stripe in trouble would ask for more seldom still. What
 //! follows from it is left to `join`, `roles` and `supply`.
 
-use banyan_wire::{Idle, Message, PeerId, Report, Standing, StripeId};
+use banyan_wire::{Idle, MAX_IDLE, Message, PeerId, Report, Standing, StripeId};
 
 use crate::Instant;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::supply::cheapest;
+use crate::overlay::tree::Child;
 use crate::overlay::{Context, Tree};
 
 /// Report intervals between reports that only say who is idle or willing.
@@ -41,7 +42,7 @@ impl SplitStream {
 
     /// Whether there is room here for a native from further down: a free slot, or a leaf.
     fn is_open(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
-        let is_leaf = |child: &crate::overlay::tree::Child| !child.contact.roles.contains(stripe);
+        let is_leaf = |child: &Child| !child.contact.roles.contains(stripe);
         self.can_serve(cx.local, stripe)
             && (self.free_here(cx.local, cx.config, stripe) > 0
                 || self.trees[stripe.index()].committed().any(is_leaf))
@@ -55,14 +56,8 @@ impl SplitStream {
         self.tree(stripe).tell_children(cx, standing);
     }
 
-    /// What there is to say about our subtree of `stripe`.
-    /// `offer` is [`offer`](Self::offer), the same for all stripes.
-    pub(super) fn subtree(
-        &self,
-        cx: &Context<'_>,
-        stripe: StripeId,
-        offer: Option<Idle>,
-    ) -> Report {
+    /// What there is to say about our subtree of `stripe`; `offer` is [`offer`](Self::offer), the same for all stripes.
+    fn subtree(&self, cx: &Context<'_>, stripe: StripeId, offer: Option<Idle>) -> Report {
         let tree = &self.trees[stripe.index()];
         let mut free_slots = 0_u32;
         let mut free_depth = u32::MAX;
@@ -89,7 +84,7 @@ impl SplitStream {
             yielding = yielding.saturating_add(child.yielding);
             waiting = waiting.saturating_add(child.waiting);
             idle.extend(child.idle.iter().copied());
-            let room = banyan_wire::MAX_IDLE.saturating_sub(willing.len());
+            let room = MAX_IDLE.saturating_sub(willing.len());
             willing.extend(child.willing.iter().take(room).copied());
         }
         let members = tree.members_below().saturating_add(1);

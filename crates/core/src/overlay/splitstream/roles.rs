@@ -85,9 +85,11 @@ impl SplitStream {
     /// A role that can be given up without loss, held for a while: one without children, or one
     /// whose children find room elsewhere in its tree.
     fn spare_role(&self, cx: &Context<'_>) -> Option<StripeId> {
-        if self.held_until.is_some() {
-            return None;
-        }
+        if self.held_until.is_some() { None } else { self.expendable_role(cx) }
+    }
+
+    /// The same, held for however short a time.
+    fn expendable_role(&self, cx: &Context<'_>) -> Option<StripeId> {
         let used = |stripe: &StripeId| self.trees[stripe.index()].used();
         let is_expendable =
             |stripe: &StripeId| used(stripe) == 0 || self.is_dispensable(cx, *stripe);
@@ -96,10 +98,14 @@ impl SplitStream {
 
     /// Whether the tree of `stripe` has more free slots than go with us, our children placed.
     fn is_dispensable(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
-        let tree = &self.trees[stripe.index()];
-        let spare = tree.parent.as_ref().map_or(0, |parent| parent.standing.spare);
         let free = cx.local.capacity.saturating_sub(self.used());
-        spare > free.saturating_add(tree.used())
+        self.told_spare(stripe) > free.saturating_add(self.trees[stripe.index()].used())
+    }
+
+    /// Free slots of the whole tree of `stripe`, as our parent there says; 0 where nobody does.
+    fn told_spare(&self, stripe: StripeId) -> u32 {
+        let tree = self.trees.get(stripe.index());
+        tree.and_then(|tree| tree.parent.as_ref()).map_or(0, |parent| parent.standing.spare)
     }
 
     pub(super) fn set_roles(&mut self, cx: &mut Context<'_>, roles: Roles) {
@@ -240,22 +246,18 @@ impl SplitStream {
         if self.second.is_none() || self.held_until.is_some() {
             return;
         }
-        let used = |stripe: &StripeId| self.trees[stripe.index()].used();
-        let is_expendable =
-            |stripe: &StripeId| used(stripe) == 0 || self.is_dispensable(cx, *stripe);
-        let expendable = cx.local.roles.iter().filter(is_expendable).min_by_key(used);
+        let expendable = self.expendable_role(cx);
         // Those who serve one stripe together must not all think that the others do.
         let goes = cx.rng.random_range(0..3) == 0;
-        if let Some(stripe) = expendable.filter(|stripe| goes || used(stripe) == 0) {
+        if let Some(stripe) =
+            expendable.filter(|stripe| goes || self.trees[stripe.index()].used() == 0)
+        {
             self.give_up(cx, stripe);
             self.update_reports(cx);
             return;
         }
-        let spare = |role: StripeId| {
-            let tree = self.trees.get(role.index());
-            tree.and_then(|tree| tree.parent.as_ref()).map_or(0, |parent| parent.standing.spare)
-        };
-        let may_move = |idle: &Idle| idle.role.is_none_or(|role| spare(role) >= idle.slots);
+        let may_move =
+            |idle: &Idle| idle.role.is_none_or(|role| self.told_spare(role) >= idle.slots);
         let trees = cx.local.roles.iter().map(|stripe| &self.trees[stripe.index()]);
         let below = trees.flat_map(|tree| {
             let idle = tree.committed().flat_map(|child| child.idle.iter());

@@ -5,11 +5,11 @@
 //!   JOINs that found no slot ──▶ who waits, and for how long ─────┴─▶ ADOPT, down the tree
 //! ```
 //!
-//! A joiner that has found no slot for a while is *waiting*. Its JOIN is parked until a slot turns up or
-//! its patience is about to end. For those who wait the source
-//! finds slots, in this order: a joiner that is idle, or a peer reported as idle, takes the role, the
-//! one that costs fewest moves; where that has not helped for a while, the source takes one child more
-//! than usual, or a peer reported as willing serves the stripe besides its own. Slots that were promised count until they
+//! A joiner that has found no slot for a while is *waiting*. Its JOIN is parked until a slot turns
+//! up or its patience is about to end. For those who wait the source finds slots, in this order: a
+//! joiner that is idle, or a peer reported as idle, takes the role, the one that costs fewest moves;
+//! where that has not helped for a while, the source takes one child more than usual, or a peer
+//! reported as willing serves the stripe besides its own. Slots that were promised count until they
 //! should have shown, so that one shortage is not answered twice.
 //!
 //! Decides whom to appoint. Whether one may be, it says itself ([`roles`](super::roles)).
@@ -315,14 +315,11 @@ impl SplitStream {
 
     fn promise(&mut self, cx: &Context<'_>, stripe: StripeId, idle: &Idle) {
         let until = cx.now + if self.is_small(cx) { PROMISE_SMALL } else { PROMISE };
-        self.appointed.retain(|(_, until)| *until > cx.now);
-        self.shortages[stripe.index()].promised.retain(|(_, until)| *until > cx.now);
-        self.appointed.push((idle.peer, until));
-        self.shortages[stripe.index()].promised.push((idle.slots.max(1), until));
+        believe(&mut self.appointed, cx.now, idle.peer, until);
+        let promised = &mut self.shortages[stripe.index()].promised;
+        believe(promised, cx.now, idle.slots.max(1), until);
         if let Some(role) = idle.role.filter(|role| cx.local.stripes.contains(*role)) {
-            let drained = &mut self.shortages[role.index()].drained;
-            drained.retain(|(_, until)| *until > cx.now);
-            drained.push((idle.slots, until));
+            believe(&mut self.shortages[role.index()].drained, cx.now, idle.slots, until);
         }
     }
 
@@ -341,24 +338,12 @@ impl SplitStream {
         let tree = &self.trees[stripe.index()];
         let below = tree.committed().flat_map(|child| child.idle.iter().copied());
         let cheapest = waiting
-            .map(|idle| (idle, true))
-            .chain(below.map(|idle| (idle, false)))
-            .filter(|(idle, _)| self.may_ask(cx, idle) && self.may_move(cx, idle, stripe))
-            .min_by_key(|(idle, _)| {
-                let asked = self.asked(cx.now, &idle.peer);
-                (asked, idle.children, u32::MAX - idle.slots, idle.peer)
-            });
-        let Some((idle, is_parked)) = cheapest else { return false };
+            .chain(below)
+            .filter(|idle| self.may_ask(cx, idle) && self.may_move(cx, idle, stripe))
+            .min_by_key(|idle| (self.asked(cx.now, &idle.peer), cost(idle)));
+        let Some(idle) = cheapest else { return false };
         self.promise(cx, stripe, &idle);
-        if is_parked {
-            let parked = &mut self.shortages[stripe.index()].parked;
-            let place = parked.iter().position(|(join, _)| join.joiner.peer == idle.peer);
-            if let Some((join, _)) = place.and_then(|place| parked.remove(place)) {
-                self.fail_join(cx, join, Reason::Exhausted);
-            }
-        } else {
-            self.pass_on_adopt(cx, stripe, idle.peer, false);
-        }
+        self.pass_on_adopt(cx, stripe, idle.peer, false);
         true
     }
 
@@ -375,7 +360,8 @@ impl SplitStream {
         }
     }
 
-    /// Hands an appointment to the child that named the peer. It is not named again by that report.
+    /// Answers the JOIN of a peer that is appointed, if that is parked here; else hands the
+    /// appointment to the child that named the peer. It is not named again by that report.
     pub(super) fn pass_on_adopt(
         &mut self,
         cx: &mut Context<'_>,
@@ -416,6 +402,17 @@ fn parked_for(cx: &Context<'_>) -> Duration {
     cx.config.join_timeout / 2
 }
 
+/// Adds what is believed in until `until`, and forgets what no longer is.
+fn believe<T>(list: &mut Vec<(T, Instant)>, now: Instant, what: T, until: Instant) {
+    list.retain(|(_, until)| *until > now);
+    list.push((what, until));
+}
+
+/// What it costs to move an idle peer: its children, then the slots it does not bring.
+const fn cost(idle: &Idle) -> (u32, u32, PeerId) {
+    (idle.children, u32::MAX - idle.slots, idle.peer)
+}
+
 /// The slots among `counts` whose time is not over.
 fn sum_until(counts: &[(u32, Instant)], now: Instant) -> u32 {
     let live = counts.iter().filter(|(_, until)| *until > now);
@@ -424,7 +421,7 @@ fn sum_until(counts: &[(u32, Instant)], now: Instant) -> u32 {
 
 /// The idle peers to name in a report: those that cost least to move.
 pub(super) fn cheapest(mut idle: Vec<Idle>) -> Vec<Idle> {
-    idle.sort_by_key(|idle| (idle.children, u32::MAX - idle.slots, idle.peer));
+    idle.sort_by_key(cost);
     idle.truncate(MAX_IDLE);
     idle
 }

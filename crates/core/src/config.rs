@@ -26,10 +26,11 @@ pub struct Config {
     /// After this long unsent, a chunk is dropped from a send queue. Default 2 s: a second more than
     /// `playout_delay`.
     pub forward_ttl: Duration,
-    /// How long a stripe may lag behind the others before its parent is probed. Default 500 ms:
-    /// one generation.
+    /// How long a stripe may lag behind the others before its parent is probed. Default 300 ms: a
+    /// few hops more than the fastest stripe took.
     pub stall_after: Duration,
-    /// How long a parent may take to answer a probe. Default 400 ms.
+    /// How much longer than the round trip a parent may take to answer a probe, 0 being assumed of a
+    /// round trip that is not known. Default 300 ms.
     pub probe_timeout: Duration,
     /// How long a parent that is an orphan itself is waited for. Default 1.5 s.
     pub orphan_patience: Duration,
@@ -107,8 +108,8 @@ impl Default for Config {
             playout_delay: Duration::from_millis(1000),
             retention: Duration::from_secs(8),
             forward_ttl: Duration::from_secs(2),
-            stall_after: Duration::from_millis(500),
-            probe_timeout: Duration::from_millis(400),
+            stall_after: Duration::from_millis(300),
+            probe_timeout: Duration::from_millis(300),
             orphan_patience: Duration::from_millis(1500),
             join_timeout: Duration::from_secs(1),
             attach_timeout: Duration::from_secs(2),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -19,6 +20,9 @@ use crate::{Config, Instant};
 /// slow child loses its own stripe and slows nobody else.
 const MAX_QUEUED_BYTES: usize = 2 * 1024 * 1024;
 
+/// How far the uplink may be behind for a new child to be sent what is past as well: one generation.
+const MAX_BACKLOG: Duration = Duration::from_millis(500);
+
 /// Who is pushed which stripe.
 #[derive(Debug, Default)]
 pub(crate) struct Forwarder {
@@ -29,6 +33,7 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     /// Starts to push `stripe` to `child`: what is here from `start` on, then whatever is new.
+    /// `upload` is our budget in bits per second.
     #[expect(clippy::too_many_arguments, reason = "the kernel's parts, lent by the session")]
     pub(crate) fn serve(
         &mut self,
@@ -39,6 +44,7 @@ impl Forwarder {
         store: &Store,
         links: &mut Links,
         config: &Config,
+        upload: u64,
     ) {
         let children = self.children.entry(stripe).or_default();
         if children.contains(&child) {
@@ -48,9 +54,10 @@ impl Forwarder {
         }
         children.push(child);
         let expires_at = now + config.forward_ttl;
-        // Where the uplink has more to carry than it can, what is past would only delay what is to
-        // come, for everybody.
-        let start = match (links.is_congested(), store.newest()) {
+        // Where the uplink is behind already, what is past would only delay what is to come, for
+        // everybody.
+        let is_behind = links.backlog(upload) > MAX_BACKLOG;
+        let start = match (is_behind, store.newest()) {
             (true, Some(newest)) => Start::At(newest, 0),
             _ => start,
         };

@@ -4,6 +4,7 @@
 //! itself is left to the driver; what is said, to the rest of the core.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use banyan_wire::{Contact, Message, PeerId};
 
@@ -135,9 +136,10 @@ impl Links {
         }
     }
 
-    /// Whether anything waits in a send queue: the uplink has more to carry than it can.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.queued_bytes > 0
+    /// How long an uplink of `upload` bits per second takes for all that waits in send queues.
+    pub(crate) fn backlog(&self, upload: u64) -> Duration {
+        let micros = self.queued_bytes as u128 * 8_000_000 / u128::from(upload.max(1));
+        Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX))
     }
 
     pub(crate) fn queued_bytes(&self, peer: &PeerId) -> usize {

@@ -633,9 +633,11 @@ impl Session {
         }
         if !self.local.is_source && self.watch.poll_timeout() <= now {
             let trees = self.overlay.trees();
+            let view = &self.view;
             let parent_of = |stripe: StripeId| {
                 let parent = trees[stripe.index()].parent.as_ref()?;
-                Some((parent.contact.peer, parent.since))
+                let peer = parent.contact.peer;
+                Some((peer, parent.since, view.rtt(&peer)))
             };
             let steps = self.watch.check(now, &self.store, config, parent_of);
             self.take_steps(now, steps, config, links, rng);
@@ -775,7 +777,9 @@ impl Session {
         for action in actions {
             match action {
                 Action::Serve { child, stripe, start } => {
-                    self.forwarder.serve(now, child, stripe, start, &self.store, links, config);
+                    let upload = self.upload(config);
+                    let store = &self.store;
+                    self.forwarder.serve(now, child, stripe, start, store, links, config, upload);
                 }
                 Action::Stop { child, stripe } => self.forwarder.stop(&child, stripe),
                 Action::Announce => self.announce(links),

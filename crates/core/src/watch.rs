@@ -107,13 +107,14 @@ impl Watch {
         self.next_check = self.next_check.min(now);
     }
 
-    /// Looks at every stripe. `parent_of` gives a stripe's parent and since when it has been.
+    /// Looks at every stripe. `parent_of` gives a stripe's parent, since when it has been,
+    /// and the round trip to it.
     pub(crate) fn check(
         &mut self,
         now: Instant,
         store: &Store,
         config: &Config,
-        parent_of: impl Fn(StripeId) -> Option<(PeerId, Instant)>,
+        parent_of: impl Fn(StripeId) -> Option<(PeerId, Instant, Duration)>,
     ) -> Vec<Step> {
         // A quarter of the shortest wait: detection is late by at most that.
         let interval = config.stall_after.min(config.probe_timeout) / 4;
@@ -129,7 +130,7 @@ impl Watch {
         let most_flow = lagging * 4 <= store.stripes().len();
         for stripe in store.stripes().iter() {
             let state = &mut self.states[stripe.index()];
-            let Some((parent, since)) = parent_of(stripe) else {
+            let Some((parent, since, rtt)) = parent_of(stripe) else {
                 *state = State::Fine;
                 continue;
             };
@@ -160,13 +161,13 @@ impl Watch {
                         *state = State::Fine;
                         steps.push(Step::Report { stripe, parent, silence: Silence::Starved });
                     } else if now >= probe_at {
-                        let give_up_at = now + config.probe_timeout;
+                        let give_up_at = now + rtt + config.probe_timeout;
                         *state = State::Probing { parent, give_up_at, since };
                         steps.push(Step::Probe { stripe, parent });
                     }
                 }
                 State::Fine | State::Probing { .. } | State::Waiting { .. } => {
-                    let give_up_at = now + config.probe_timeout;
+                    let give_up_at = now + rtt + config.probe_timeout;
                     *state = State::Probing { parent, give_up_at, since: now };
                     steps.push(Step::Probe { stripe, parent });
                 }

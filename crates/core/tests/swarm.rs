@@ -51,7 +51,7 @@ fn splitstream_gives_every_viewer_every_stripe_and_one_interior_role() {
 fn fewer_viewers_than_stripes_share_the_roles_out() {
     for viewers in 1..16 {
         let mut world = swarm(Overlay::SplitStream, 16, viewers, 48);
-        world.run(seconds(30));
+        world.run(seconds(10));
         assert!(world.is_complete(), "{}", world.describe());
         let bound = 16_u32.div_ceil(viewers);
         for (_, snapshot) in world.viewers() {
@@ -83,14 +83,15 @@ fn viewers_of_a_complete_forest_play_every_generation_in_full_with_all_stripes()
 }
 
 #[test]
-fn the_source_sends_at_most_twice_the_coded_stream() {
+fn the_source_sends_at_most_a_tenth_more_than_twice_the_coded_stream() {
     let mut world = swarm(Overlay::SplitStream, 16, 24, 32);
     world.run(seconds(8));
     world.publish_for(seconds(10));
     world.run(seconds(12));
     let source = world.snapshot(world.source).stats;
     let viewer = world.snapshot(peer_id(1)).stats;
-    assert!(source.chunk_bytes_sent <= 2 * viewer.chunk_bytes_received);
+    // The tenth is for children that come, and are served beside those whose place they take.
+    assert!(10 * source.chunk_bytes_sent <= 21 * viewer.chunk_bytes_received);
 }
 
 #[test]

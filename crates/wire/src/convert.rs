@@ -437,6 +437,9 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
             willing: list(message.willing, MAX_IDLE, "willing peers", |bytes| peer(&bytes))?,
             yielding: message.yielding,
             waiting: message.waiting,
+            movable: list(message.movable, MAX_IDLE, "movable peers", idle)?,
+            slots: message.slots,
+            relief: message.relief,
         }),
         Pb::Status(message) => Message::Status {
             stripe: stripe(message.stripe)?,
@@ -445,6 +448,7 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
         Pb::Adopt(message) => Message::Adopt {
             stripe: stripe(message.stripe)?,
             peer: peer(&message.peer)?,
+            role: stripe(message.role)?,
             is_second: message.is_second,
         },
         Pb::Probe(message) => Message::Probe { stripe: stripe(message.stripe)? },
@@ -529,15 +533,19 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             willing: path_of(&report.willing),
             yielding: report.yielding,
             waiting: report.waiting,
+            movable: report.movable.iter().map(idle_of).collect(),
+            slots: report.slots,
+            relief: report.relief,
         }),
         Message::Status { stripe, standing } => Pb::Status(pb::Status {
             stripe: u32::from(stripe.0),
             standing: Some(standing_of(standing)),
         }),
-        Message::Adopt { stripe, peer, is_second } => Pb::Adopt(pb::Adopt {
+        Message::Adopt { stripe, peer, role, is_second } => Pb::Adopt(pb::Adopt {
             stripe: u32::from(stripe.0),
             peer: bytes_of(peer),
             is_second: *is_second,
+            role: u32::from(role.0),
         }),
         Message::Probe { stripe } => Pb::Probe(pb::Probe { stripe: u32::from(stripe.0) }),
         Message::ProbeReply { stripe, is_orphan, head } => Pb::ProbeReply(pb::ProbeReply {

@@ -22,7 +22,7 @@ pub const MAX_HOPS: usize = 24;
 pub const MAX_ANCESTORS: usize = 64;
 /// Most candidates of a redirect.
 pub const MAX_CANDIDATES: usize = 8;
-/// Most idle peers, and most willing ones, named in a report.
+/// Most idle peers, and most movable and willing ones, named in a report.
 pub const MAX_IDLE: usize = 4;
 /// Highest capacity class.
 pub const MAX_CLASS: u8 = 15;
@@ -173,6 +173,13 @@ pub struct Report {
     pub yielding: u32,
     /// Joiners that wait for a slot.
     pub waiting: u32,
+    /// Some natives that could take another stripe, those that cost least to move; the role they
+    /// would give up is this one, or none. At most [`MAX_IDLE`].
+    pub movable: Vec<Idle>,
+    /// The capacity of natives, a native of several stripes counting in equal parts.
+    pub slots: u32,
+    /// That of natives among them that serve this stripe beyond their bound, until others can.
+    pub relief: u32,
 }
 
 /// A message between two peers of a broadcast.
@@ -275,13 +282,15 @@ pub enum Message {
         /// The parent's place in it.
         standing: Standing,
     },
-    /// From the source down a tree: a peer is asked to take the stripe as a primary one.
+    /// From the source down a tree: a peer is asked to take a stripe as a primary one.
     Adopt {
-        /// The tree.
+        /// The tree whose reports named the peer.
         stripe: StripeId,
         /// Who is asked.
         peer: PeerId,
-        /// Whether it is to serve the stripe besides its primary one.
+        /// Which stripe it is to take.
+        role: StripeId,
+        /// Whether it is to serve that one besides its primary one.
         is_second: bool,
     },
     /// From child to a parent that has fallen silent, or from parent to a child said to be dead.

@@ -160,8 +160,13 @@ fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
         ),
         (
             "adopt",
-            (stripe(), peer(), any::<bool>())
-                .prop_map(|(stripe, peer, is_second)| Message::Adopt { stripe, peer, is_second })
+            (stripe(), peer(), stripe(), any::<bool>())
+                .prop_map(|(stripe, peer, role, is_second)| Message::Adopt {
+                    stripe,
+                    peer,
+                    role,
+                    is_second,
+                })
                 .boxed(),
         ),
         ("probe", stripe().prop_map(|stripe| Message::Probe { stripe }).boxed()),
@@ -302,12 +307,28 @@ fn join() -> impl Strategy<Value = Join> {
 }
 
 fn report() -> impl Strategy<Value = Report> {
-    let idle = (peer(), prop::option::of(stripe()), any::<u32>(), any::<u32>())
-        .prop_map(|(peer, role, slots, children)| Idle { peer, role, slots, children });
-    (stripe(), any::<[u32; 5]>(), list(idle, MAX_IDLE), list(peer(), MAX_IDLE)).prop_map(
-        |(stripe, counts, idle, willing)| {
-            let [free_slots, free_depth, members, yielding, waiting] = counts;
-            Report { stripe, free_slots, free_depth, members, idle, willing, yielding, waiting }
+    let idle = || {
+        let idle = (peer(), prop::option::of(stripe()), any::<u32>(), any::<u32>());
+        let idle =
+            idle.prop_map(|(peer, role, slots, children)| Idle { peer, role, slots, children });
+        list(idle, MAX_IDLE)
+    };
+    (stripe(), any::<[u32; 7]>(), idle(), list(peer(), MAX_IDLE), idle()).prop_map(
+        |(stripe, counts, idle, willing, movable)| {
+            let [free_slots, free_depth, members, yielding, waiting, slots, relief] = counts;
+            Report {
+                stripe,
+                free_slots,
+                free_depth,
+                members,
+                idle,
+                willing,
+                yielding,
+                waiting,
+                movable,
+                slots,
+                relief,
+            }
         },
     )
 }

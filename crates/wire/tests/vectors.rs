@@ -276,6 +276,9 @@ fn messages() -> Vec<(&'static str, Said)> {
                 willing: Vec::new(),
                 yielding: 1,
                 waiting: 0,
+                movable: Vec::new(),
+                slots: 0,
+                relief: 0,
             },
         ),
         (
@@ -289,6 +292,9 @@ fn messages() -> Vec<(&'static str, Said)> {
                 willing: vec![peer(6), peer(7)],
                 yielding: 300,
                 waiting: 12,
+                movable: vec![idle(8, Some(5)), idle(9, None)],
+                slots: 4_300,
+                relief: 20,
             },
         ),
         ("a status", Said::Status { stripe: 5, standing: standing() }),
@@ -304,8 +310,15 @@ fn messages() -> Vec<(&'static str, Said)> {
                 },
             },
         ),
-        ("an adopt", Said::Adopt { stripe: 5, peer: peer(2), is_second: false }),
-        ("an adopt of a second role", Said::Adopt { stripe: 5, peer: peer(2), is_second: true }),
+        ("an adopt", Said::Adopt { stripe: 5, peer: peer(2), role: 5, is_second: false }),
+        (
+            "an adopt of another stripe",
+            Said::Adopt { stripe: 5, peer: peer(2), role: 63, is_second: false },
+        ),
+        (
+            "an adopt of a second role",
+            Said::Adopt { stripe: 5, peer: peer(2), role: 5, is_second: true },
+        ),
         ("a probe", Said::Probe { stripe: 5 }),
         (
             "a probe's reply",

@@ -69,7 +69,7 @@ impl PeerCast {
             let candidates = cx.view.source().cloned().into_iter().collect();
             cx.send(from, Message::Redirect { stripe, reason, candidates });
         } else if is_child || has_room {
-            tree.take_child(cx, child, Vec::new(), start, standing);
+            tree.take_child(cx, child, Default::default(), (0, 0), start, standing);
         } else {
             let candidates = self.next_in_turn(stripe);
             cx.send(from, Message::Redirect { stripe, reason: Reason::Full, candidates });

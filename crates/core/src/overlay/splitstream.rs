@@ -27,12 +27,14 @@ mod serve;
 mod supply;
 
 use std::collections::BTreeMap;
+use std::mem;
 
 use banyan_wire::{Contact, Message, PeerId, Reason, Roles, Standing, StripeCount, StripeId};
 use rand::RngExt;
 
 use crate::local::Local;
 use crate::overlay::splitstream::account::Told;
+use crate::overlay::splitstream::roles::Appointment;
 use crate::overlay::splitstream::supply::Shortage;
 use crate::overlay::tree::{Accepted, Request, Search};
 use crate::overlay::{Context, Overlay, Tree};
@@ -48,21 +50,23 @@ pub(crate) struct SplitStream {
     trees: Vec<Tree>,
     told: Vec<Told>,
     population: u32,
+    /// At the source: when so many peers were last counted, if ever.
+    populated_at: Option<Instant>,
     has_joined: bool,
     /// Until when no role is exchanged for another; `None` once that has passed.
     held_until: Option<Instant>,
     /// The stripe to take as a primary one when the last child of the one given up is gone.
     vacating_for: Option<StripeId>,
-    /// A primary stripe beyond the bound, served because nobody else could.
-    second: Option<StripeId>,
-    /// When one role too many is given up.
-    shed_at: Option<Instant>,
+    /// When roles beyond the bound are looked at; `None` while there are none.
+    review_at: Option<Instant>,
     /// At the source: for each stripe, the free slots its peers were told of.
     spare: Vec<u32>,
     /// At the source: for each stripe, who waits for a slot.
     shortages: Vec<Shortage>,
     /// At the source: who was appointed, and until when nothing need be heard of it.
     appointed: Vec<(PeerId, Instant)>,
+    /// At the source: those among them whose move cost many others', and until when.
+    costly: Vec<(PeerId, Instant)>,
     /// At the source: stripes in which it takes one child more than usual.
     extended: Roles,
     /// At the source: when slots that are lacking are looked for again.
@@ -81,14 +85,15 @@ impl SplitStream {
             told: stripes.iter().map(|_| Told::default()).collect(),
             // Until somebody says otherwise: enough for one role each.
             population: u32::from(stripes.value()),
+            populated_at: None,
             has_joined: false,
             held_until: None,
             vacating_for: None,
-            second: None,
-            shed_at: None,
+            review_at: None,
             spare: vec![0; stripes.len()],
             shortages: stripes.iter().map(|_| Shortage::default()).collect(),
             appointed: Vec::new(),
+            costly: Vec::new(),
             extended: Roles::NONE,
             supply_at: None,
             improve_at: None,
@@ -152,7 +157,7 @@ impl SplitStream {
             return;
         }
         self.population = population;
-        self.update_shedding(cx);
+        self.watch_excess(cx);
         // What was refused for want of a role may be granted now.
         for tree in self.trees.iter_mut().filter(|tree| tree.parent.is_none()) {
             if let Search::Resting { retry_at: Some(at) } = &mut tree.search {
@@ -180,7 +185,8 @@ impl SplitStream {
         }
         match self.tree(stripe).on_accept(cx, from, standing) {
             Accepted::Unwanted => return,
-            Accepted::Again => {}
+            // It has forgotten what we reported.
+            Accepted::Again => self.begin_account(cx, stripe),
             Accepted::New => {
                 self.begin_account(cx, stripe);
                 self.serve_parked(cx, stripe);
@@ -204,6 +210,10 @@ impl SplitStream {
         stripe: StripeId,
         standing: &Standing,
     ) -> bool {
+        if self.trees[stripe.index()].children.contains_key(&from) {
+            // It has come to us since we asked it.
+            return false;
+        }
         let is_source = cx.view.source().is_some_and(|source| source.peer == from);
         is_source
             || !self.is_ordered(cx.local, stripe)
@@ -232,6 +242,11 @@ impl SplitStream {
             }
             self.attach_or_seek(cx, stripe, candidates);
         } else if is_parent {
+            let is_over = self.tree(stripe).parent.as_mut().map(|parent| &mut parent.is_over);
+            if is_over.is_some_and(|is_over| mem::replace(is_over, true)) {
+                self.lose_parent(cx, stripe);
+                return;
+            }
             // It goes on serving us until we have found another parent.
             self.tree(stripe).reset_search();
             self.tree(stripe).mark_tried(from);
@@ -303,11 +318,7 @@ impl SplitStream {
     /// Looks for a better place: natives that hang below one that has a leaf, or nothing, in its
     /// stead above it, move up there.
     fn improve(&mut self, cx: &mut Context<'_>) {
-        self.review_second(cx);
-        self.update_shedding(cx);
-        // A role too many is the first thing to be rid of.
-        let share = if self.second.is_some() { 4 } else { 1 };
-        let interval = cx.config.improve_interval / share;
+        let interval = cx.config.improve_interval;
         let jitter = interval.mul_f64(0.5 * cx.rng.random::<f64>());
         self.improve_at = Some(cx.now + interval + jitter);
         self.update_class(cx);
@@ -329,6 +340,16 @@ impl SplitStream {
             }
         }
     }
+}
+
+/// Slots that are taken for granted of a new child, until it reports, and how many of them are free:
+/// all, if it says that it has no children yet.
+fn slots_brought(child: &Contact, stripe: StripeId, idle: Option<u32>) -> (u32, u32) {
+    if !child.roles.contains(stripe) {
+        return (0, 0);
+    }
+    let slots = child.capacity / child.roles.len().max(1);
+    (slots, if idle == Some(0) { slots } else { 0 })
 }
 
 fn is_resting(tree: &Tree) -> bool {
@@ -373,7 +394,8 @@ impl Overlay for SplitStream {
                 if child.peer != from {
                     return Err(Violation::Mismatch);
                 }
-                let request = Request { idle, is_entitled };
+                let slots = slots_brought(&child, stripe, idle);
+                let request = Request { idle, is_entitled, slots };
                 self.on_attach(cx, stripe, child, request, start, lost);
             }
             Message::Accept { stripe, standing } => self.on_accept(cx, from, stripe, standing),
@@ -387,8 +409,11 @@ impl Overlay for SplitStream {
             }
             Message::Report(report) => self.on_report(cx, from, report),
             Message::Status { stripe, standing } => self.on_status(cx, from, stripe, standing),
-            Message::Adopt { stripe, peer, is_second } => {
-                self.on_adopt(cx, from, stripe, peer, is_second);
+            Message::Adopt { stripe, peer, role, is_second } => {
+                if !cx.local.stripes.contains(role) {
+                    return Err(Violation::Mismatch);
+                }
+                self.on_adopt(cx, from, stripe, Appointment { peer, role, is_second });
             }
             Message::Hello { .. }
             | Message::Goodbye { .. }
@@ -406,12 +431,10 @@ impl Overlay for SplitStream {
     fn on_contact(&mut self, cx: &mut Context<'_>, contact: &Contact) {
         for stripe in cx.local.stripes.iter() {
             let tree = self.tree(stripe);
-            if let Some(child) = tree.children.get_mut(&contact.peer) {
-                child.contact = contact.clone();
-                if contact.roles.contains(stripe) && !cx.local.is_above(contact, stripe) {
-                    // A leaf took the role and comes before us: it is on its way up already.
-                    tree.let_go(cx, &contact.peer);
-                }
+            tree.on_child_contact(cx, contact);
+            if contact.roles.contains(stripe) && !cx.local.is_above(contact, stripe) {
+                // A leaf took the role and comes before us: it is on its way up already.
+                tree.let_go(cx, &contact.peer);
             }
             let Some(parent) = &mut tree.parent else { continue };
             if parent.contact.peer == contact.peer && !contact.is_source {
@@ -511,8 +534,8 @@ impl Overlay for SplitStream {
         if self.held_until.is_some_and(|until| until <= cx.now) {
             self.held_until = None;
         }
-        if self.shed_at.is_some_and(|at| at <= cx.now) {
-            self.shed_role(cx);
+        if self.review_at.is_some_and(|at| at <= cx.now) {
+            self.review_roles(cx);
         }
         self.finish_vacating(cx);
         if self.supply_at.is_some_and(|at| at <= cx.now) {
@@ -530,7 +553,7 @@ impl Overlay for SplitStream {
         let reports = self.told.iter().filter_map(|told| told.due);
         let suspects = self.suspects.values().copied();
         let roles = self
-            .shed_at
+            .review_at
             .into_iter()
             .chain(self.held_until)
             .chain(self.improve_at)

@@ -46,12 +46,47 @@ const CHRONIC: u32 = 12;
 const CHRONIC_DOUBLINGS: u32 = 6;
 
 /// Names remembered of a child's reports.
-const MAX_NAMED: usize = 12;
+const MAX_NAMED: usize = 16;
+
+/// What a child has to do with a peer of its subtree, the surest last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Knows {
+    /// Nothing, as far as we were told.
+    Not,
+    /// It named it once.
+    Named,
+    /// It names it now.
+    Names,
+    /// It is the peer.
+    Is,
+}
 
 impl Child {
+    /// It is not to be counted on for `peer` any more, until it names it again.
+    pub(crate) fn forget_named(&mut self, peer: &PeerId) {
+        self.idle.retain(|idle| idle.peer != *peer);
+        self.movable.retain(|idle| idle.peer != *peer);
+        self.willing.retain(|other| other != peer);
+    }
+
+    /// How it is likely to reach `peer`.
+    pub(crate) fn knows(&self, peer: &PeerId) -> Knows {
+        let mut named = self.idle.iter().chain(&self.movable).map(|idle| &idle.peer);
+        if self.contact.peer == *peer {
+            Knows::Is
+        } else if named.any(|other| other == peer) || self.willing.contains(peer) {
+            Knows::Names
+        } else if self.named.contains(peer) {
+            Knows::Named
+        } else {
+            Knows::Not
+        }
+    }
+
     /// Remembers whom the reports name.
     pub(crate) fn note_names(&mut self) {
-        let names = self.idle.iter().map(|idle| &idle.peer).chain(&self.willing);
+        let names = self.idle.iter().chain(&self.movable).map(|idle| &idle.peer);
+        let names = names.chain(&self.willing);
         for peer in names {
             self.named.retain(|other| other != peer);
             self.named.push(*peer);
@@ -67,6 +102,8 @@ pub(crate) struct Parent {
     pub(crate) contact: Contact,
     pub(crate) standing: Standing,
     pub(crate) since: Instant,
+    /// It wants to be rid of us, and serves us for a while yet.
+    pub(crate) is_over: bool,
 }
 
 /// Whom we serve, and what it says of its subtree.
@@ -77,12 +114,16 @@ pub(crate) struct Child {
     pub(crate) free_depth: u32,
     pub(crate) members: u32,
     pub(crate) idle: Vec<Idle>,
+    pub(crate) movable: Vec<Idle>,
     pub(crate) willing: Vec<PeerId>,
     /// Whom its reports named last, the newest last: an appointment made before the newest report
     /// still finds its way.
     pub(crate) named: Vec<PeerId>,
     pub(crate) yielding: u32,
     pub(crate) waiting: u32,
+    /// What natives of its subtree have for the stripe, and how much of that goes when it can.
+    pub(crate) slots: u32,
+    pub(crate) relief: u32,
     /// It has been told to find another parent and is served until then at the latest.
     pub(crate) leaves_by: Option<Instant>,
 }
@@ -113,6 +154,8 @@ pub(crate) struct Attaching {
 pub(crate) struct Request {
     pub(crate) idle: Option<u32>,
     pub(crate) is_entitled: bool,
+    /// Slots a native brings; 0 for a leaf. And how many of them are free as far as the parent knows.
+    pub(crate) slots: (u32, u32),
 }
 
 /// No search, and none due.
@@ -331,7 +374,7 @@ impl Tree {
         self.mark_tried(candidate.peer);
         self.request = request;
         let start = (cx.resume)(self.stripe);
-        let Request { idle, is_entitled } = request;
+        let Request { idle, is_entitled, .. } = request;
         let (stripe, child, lost) = (self.stripe, cx.local.contact(), self.lost);
         let attach = Message::Attach { stripe, child, idle, start, lost, is_entitled };
         cx.reach(&candidate, attach);
@@ -393,6 +436,7 @@ impl Tree {
             if let Some(parent) = &mut self.parent {
                 parent.contact.class = standing.class;
                 parent.standing = standing;
+                parent.is_over = false;
             }
             if awaited {
                 self.settle();
@@ -420,7 +464,7 @@ impl Tree {
         };
         let mut contact = asked.unwrap_or_else(unknown);
         contact.class = standing.class;
-        let parent = Parent { contact, standing, since: cx.now };
+        let parent = Parent { contact, standing, since: cx.now, is_over: false };
         if let Some(old) = self.parent.replace(parent) {
             cx.send(old.contact.peer, Message::Detach { stripe: self.stripe });
         }
@@ -449,7 +493,8 @@ impl Tree {
         &mut self,
         cx: &mut Context<'_>,
         contact: Contact,
-        idle: Vec<Idle>,
+        (idle, movable): (Vec<Idle>, Vec<Idle>),
+        (slots, free_slots): (u32, u32),
         start: Start,
         standing: Standing,
     ) {
@@ -460,14 +505,17 @@ impl Tree {
         self.tell_children(cx, standing.clone());
         let mut child = Child {
             contact,
-            free_slots: 0,
+            free_slots,
             free_depth: 0,
             members: 1,
             idle,
+            movable,
             willing: Vec::new(),
             named: Vec::new(),
             yielding: 0,
             waiting: 0,
+            slots,
+            relief: 0,
             leaves_by: None,
         };
         child.note_names();
@@ -478,6 +526,19 @@ impl Tree {
         cx.send(peer, Message::Accept { stripe: self.stripe, standing });
         cx.actions.push(Action::Serve { child: peer, stripe: self.stripe, start });
         self.emit_counts(cx, before);
+    }
+
+    /// A child says anew who it is. One that has become native is told where there is room, which
+    /// leaves are not.
+    pub(crate) fn on_child_contact(&mut self, cx: &mut Context<'_>, contact: &Contact) {
+        let Some(child) = self.children.get_mut(&contact.peer) else { return };
+        let is_native = |contact: &Contact| contact.roles.contains(self.stripe);
+        let is_new = is_native(contact) && !is_native(&child.contact);
+        child.contact = contact.clone();
+        if let Some(standing) = self.told.clone().filter(|_| is_new) {
+            let stripe = self.stripe;
+            cx.links.send(contact.peer, Message::Status { stripe, standing });
+        }
     }
 
     fn counts(&self) -> (usize, usize) {
@@ -550,6 +611,9 @@ impl Tree {
             .collect();
         for peer in &over {
             self.drop_child(cx, peer);
+            // Told a second time, it knows that it is not served any more.
+            let (stripe, reason, candidates) = (self.stripe, Reason::Full, Vec::new());
+            cx.send(*peer, Message::Redirect { stripe, reason, candidates });
         }
         !over.is_empty() || places != self.reserved.len()
     }

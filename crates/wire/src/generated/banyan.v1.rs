@@ -328,6 +328,15 @@ pub struct Report {
     /// Joiners that wait in the subtree for a slot.
     #[prost(uint32, tag = "8")]
     pub waiting: u32,
+    /// Natives of the subtree that could take another stripe as primary.
+    #[prost(message, repeated, tag = "9")]
+    pub movable: ::prost::alloc::vec::Vec<Idle>,
+    /// The share of their capacity that natives of the subtree have for this stripe.
+    #[prost(uint32, tag = "10")]
+    pub slots: u32,
+    /// That of those among them that serve this stripe only until others can.
+    #[prost(uint32, tag = "11")]
+    pub relief: u32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Status {
@@ -336,16 +345,18 @@ pub struct Status {
     #[prost(message, optional, tag = "2")]
     pub standing: ::core::option::Option<Standing>,
 }
-/// From the source, down the tree: `peer` is asked to take the stripe as a primary one.
+/// From the source, down the tree of `stripe`: `peer` is asked to take `role` as a primary stripe.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Adopt {
     #[prost(uint32, tag = "1")]
     pub stripe: u32,
     #[prost(bytes = "bytes", tag = "2")]
     pub peer: ::prost::bytes::Bytes,
-    /// It is to serve the stripe besides its primary one.
+    /// It is to serve `role` besides its primary stripe.
     #[prost(bool, tag = "3")]
     pub is_second: bool,
+    #[prost(uint32, tag = "4")]
+    pub role: u32,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Probe {

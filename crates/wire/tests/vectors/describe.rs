@@ -127,6 +127,9 @@ pub(crate) enum Said {
         willing: Vec<Hex>,
         yielding: u32,
         waiting: u32,
+        movable: Vec<SaidIdle>,
+        slots: u32,
+        relief: u32,
     },
     Status {
         stripe: u8,
@@ -135,6 +138,7 @@ pub(crate) enum Said {
     Adopt {
         stripe: u8,
         peer: Hex,
+        role: u8,
         is_second: bool,
     },
     Probe {
@@ -452,6 +456,9 @@ impl Said {
                 willing,
                 yielding,
                 waiting,
+                movable,
+                slots,
+                relief,
             } => Message::Report(Report {
                 stripe: StripeId(*stripe),
                 free_slots: *free_slots,
@@ -461,13 +468,17 @@ impl Said {
                 willing: peers(willing),
                 yielding: *yielding,
                 waiting: *waiting,
+                movable: movable.iter().map(SaidIdle::build).collect(),
+                slots: *slots,
+                relief: *relief,
             }),
             Self::Status { stripe, standing } => {
                 Message::Status { stripe: StripeId(*stripe), standing: standing.build() }
             }
-            Self::Adopt { stripe, peer, is_second } => Message::Adopt {
+            Self::Adopt { stripe, peer, role, is_second } => Message::Adopt {
                 stripe: StripeId(*stripe),
                 peer: peer.peer(),
+                role: StripeId(*role),
                 is_second: *is_second,
             },
             Self::Probe { stripe } => Message::Probe { stripe: StripeId(*stripe) },

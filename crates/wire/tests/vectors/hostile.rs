@@ -595,6 +595,13 @@ fn forest() -> Vec<Hostile> {
             Some("idle peers"),
         ),
         says(
+            "five movable peers",
+            REPORT,
+            &stripe(3).times(5, |pb| pb.message(9, &peers(Pb::new(), 1, 1))),
+            "TooMany",
+            Some("movable peers"),
+        ),
+        says(
             "an idle peer without a name",
             REPORT,
             &stripe(3).message(5, &Pb::new()),
@@ -616,6 +623,7 @@ fn forest() -> Vec<Hostile> {
             Some("capacity class"),
         ),
         says("an adopt without a peer", ADOPT, &stripe(3), "PeerId", None),
+        says("an adopt of stripe 64", ADOPT, &peers(stripe(3), 2, 1).int(4, 64), "Stripe", None),
         says("a probe for stripe 64", PROBE, &stripe(64), "Stripe", None),
         says("a probe-reply for stripe 255", PROBE_REPLY, &stripe(255), "Stripe", None),
     ]

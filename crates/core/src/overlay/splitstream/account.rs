@@ -9,6 +9,8 @@
 //! report interval, and what only one stripe in trouble would ask for more seldom still. What
 //! follows from it is left to `join`, `roles` and `supply`.
 
+use std::time::Duration;
+
 use banyan_wire::{Idle, MAX_IDLE, Message, PeerId, Report, Standing, StripeId};
 
 use crate::Instant;
@@ -19,6 +21,11 @@ use crate::overlay::{Context, Tree};
 
 /// Report intervals between reports that only say who is idle or willing.
 const PATIENT: u32 = 3;
+
+/// How long fewer peers than before must have been counted to be believed: longer than it takes to heal.
+const SHRINK_AFTER: Duration = Duration::from_secs(15);
+/// How many times as often is reported in a broadcast of at most 2 K peers.
+const SMALL_HURRY: u32 = 4;
 
 /// What a tree's parent was told, and when more may be said.
 #[derive(Debug, Default)]
@@ -69,8 +76,12 @@ impl SplitStream {
         }
         let is_native = cx.local.roles.contains(stripe);
         let mut idle: Vec<_> = offer.filter(|_| !is_native).into_iter().collect();
+        let is_movable = |offer: &Idle| self.is_named_in(cx, offer, stripe);
+        let mut movable: Vec<_> = offer.filter(is_movable).into_iter().collect();
         idle.extend(self.parked_idle(cx.local, stripe));
         let mut waiting = self.parked(stripe);
+        let mut slots = if is_native { self.share(cx, cx.local.roles.len()) } else { 0 };
+        let mut relief = self.relief(cx, stripe);
         let mut willing = Vec::new();
         if idle.is_empty() && self.is_willing(cx, stripe) {
             willing.push(cx.local.peer);
@@ -83,14 +94,29 @@ impl SplitStream {
             }
             yielding = yielding.saturating_add(child.yielding);
             waiting = waiting.saturating_add(child.waiting);
+            slots = slots.saturating_add(child.slots);
+            relief = relief.saturating_add(child.relief);
             idle.extend(child.idle.iter().copied());
+            movable.extend(child.movable.iter().copied());
             let room = MAX_IDLE.saturating_sub(willing.len());
             willing.extend(child.willing.iter().take(room).copied());
         }
         let members = tree.members_below().saturating_add(1);
         let free_depth = if free_slots == 0 { 0 } else { free_depth };
-        let idle = cheapest(idle);
-        Report { stripe, free_slots, free_depth, members, idle, willing, yielding, waiting }
+        let (idle, movable) = (cheapest(idle), cheapest(movable));
+        Report {
+            stripe,
+            free_slots,
+            free_depth,
+            members,
+            idle,
+            willing,
+            yielding,
+            waiting,
+            movable,
+            slots,
+            relief,
+        }
     }
 
     /// Whether we, a leaf of `stripe`, have more stripes than our upload entitles us to. Only those
@@ -132,6 +158,7 @@ impl SplitStream {
             return;
         };
         let report = self.subtree(cx, stripe, offer);
+        let pace = self.pace(cx);
         let told = &mut self.told[stripe.index()];
         let Some(last) = &told.report else { return };
         if *last == report {
@@ -139,14 +166,18 @@ impl SplitStream {
             return;
         }
         let is_urgent = (last.free_slots > 0) != (report.free_slots > 0)
-            || (last.waiting > 0) != (report.waiting > 0);
+            || (last.waiting > 0) != (report.waiting > 0)
+            || (last.relief > 0) != (report.relief > 0);
         let says_little = last.free_slots == report.free_slots
             && last.members == report.members
             && last.yielding == report.yielding
             && last.waiting == report.waiting
-            && last.willing.is_empty() == report.willing.is_empty();
+            && last.slots == report.slots
+            && last.relief == report.relief
+            && last.willing.is_empty() == report.willing.is_empty()
+            && last.movable.is_empty() == report.movable.is_empty();
         let intervals = if says_little { PATIENT } else { 1 };
-        let next_at = told.last_at + cx.config.report_interval * intervals;
+        let next_at = told.last_at + pace * intervals;
         if is_urgent || cx.now >= next_at {
             *told = Told { report: Some(report.clone()), due: None, last_at: cx.now };
             cx.send(parent, Message::Report(report));
@@ -155,11 +186,28 @@ impl SplitStream {
         }
     }
 
+    /// Between two reports. In a small broadcast there are few, and each change weighs much.
+    fn pace(&self, cx: &Context<'_>) -> Duration {
+        let hurry = if self.is_small(cx) { SMALL_HURRY } else { 1 };
+        cx.config.report_interval / hurry
+    }
+
+    /// The parent in `stripe` appointed `peer`, and does not count on it any more. If `peer` is to be
+    /// had all the same, after it could not take the role, the parent is told of it anew.
+    pub(super) fn note_appointed(&mut self, stripe: StripeId, peer: &PeerId) {
+        if let Some(report) = &mut self.told[stripe.index()].report {
+            report.idle.retain(|idle| idle.peer != *peer);
+            report.movable.retain(|idle| idle.peer != *peer);
+            report.willing.retain(|other| other != peer);
+        }
+    }
+
     /// A new parent takes for granted what the request for it said.
     pub(super) fn begin_account(&mut self, cx: &Context<'_>, stripe: StripeId) {
-        let idle = self.trees[stripe.index()].request.idle;
-        let idle = self.implied_idle(cx.local, &cx.local.contact(), idle).into_iter().collect();
-        let (free_slots, free_depth, members, yielding, waiting) = (0, 0, 1, 0, 0);
+        let request = self.trees[stripe.index()].request;
+        let (slots, free_slots) = request.slots;
+        let (idle, movable) = self.implied(cx.local, &cx.local.contact(), stripe, request);
+        let (free_depth, members, yielding, waiting, relief) = (0, 1, 0, 0, 0);
         let willing = Vec::new();
         let report = Some(Report {
             stripe,
@@ -170,6 +218,9 @@ impl SplitStream {
             willing,
             yielding,
             waiting,
+            movable,
+            slots,
+            relief,
         });
         self.told[stripe.index()] = Told { report, due: None, last_at: Instant::ZERO };
     }
@@ -180,8 +231,15 @@ impl SplitStream {
         let members = self.trees.iter().map(Tree::members_below).max().unwrap_or(0);
         let exact = 2 * u32::from(cx.local.stripes.value());
         let population = if members <= exact { members } else { 1 << members.ilog2() };
-        if population != self.population {
+        if population >= self.population {
+            self.populated_at = Some(cx.now);
+        }
+        // Subtrees that have lost their top are not counted until they hang again.
+        let is_believed = population > self.population
+            || self.populated_at.is_none_or(|at| at + SHRINK_AFTER <= cx.now);
+        if population != self.population && is_believed {
             self.population = population;
+            self.populated_at = Some(cx.now);
             for stripe in cx.local.stripes.iter() {
                 self.tell_children(cx, stripe);
             }
@@ -197,6 +255,7 @@ impl SplitStream {
 
     /// At the source: counts the free slots of every tree.
     fn update_spare(&mut self, cx: &mut Context<'_>) {
+        let pace = self.pace(cx);
         for stripe in cx.local.stripes.iter() {
             self.serve_parked(cx, stripe);
             self.watch_supply(cx, stripe);
@@ -206,7 +265,7 @@ impl SplitStream {
                 told.due = None;
                 continue;
             }
-            let next_at = told.last_at + cx.config.report_interval * PATIENT;
+            let next_at = told.last_at + pace * PATIENT;
             // Those who wait for a slot hear of one at once.
             let is_urgent = (spare > 0) != (self.spare[stripe.index()] > 0);
             if !is_urgent && cx.now < next_at {
@@ -220,14 +279,18 @@ impl SplitStream {
     }
 
     pub(super) fn on_report(&mut self, cx: &mut Context<'_>, from: PeerId, report: Report) {
-        if let Some(child) = self.tree(report.stripe).children.get_mut(&from) {
+        if let Some(child) = self.trees[report.stripe.index()].children.get_mut(&from) {
+            self.shortages[report.stripe.index()].account(child.slots, report.slots);
             child.free_slots = report.free_slots;
             child.free_depth = report.free_depth;
             child.members = report.members.max(1);
             child.idle = report.idle;
+            child.movable = report.movable;
             child.willing = report.willing;
             child.yielding = report.yielding;
             child.waiting = report.waiting;
+            child.slots = report.slots;
+            child.relief = report.relief;
             child.note_names();
         }
         self.serve_parked(cx, report.stripe);

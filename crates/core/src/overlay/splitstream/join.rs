@@ -17,7 +17,7 @@ use banyan_wire::{Contact, Join, MAX_HOPS, Message, PeerId, Reason, Roles, Strip
 use rand::RngExt;
 
 use crate::overlay::Context;
-use crate::overlay::splitstream::SplitStream;
+use crate::overlay::splitstream::{SplitStream, slots_brought};
 use crate::overlay::tree::{Request, Search};
 use crate::{Instant, Violation};
 
@@ -67,8 +67,10 @@ impl SplitStream {
     /// What to say of ourselves to whom we ask for a place.
     pub(super) fn request(&self, cx: &Context<'_>, stripe: StripeId) -> Request {
         let is_entitled = cx.config.forest.fair_shares && self.held() < cx.local.entitlement();
-        let idle = self.idle(cx, stripe).map(|idle| idle.children);
-        Request { idle, is_entitled }
+        let is_native = cx.local.roles.contains(stripe);
+        let idle = if is_native { self.movable(cx, stripe) } else { self.offer(cx) };
+        let idle = idle.map(|idle| idle.children);
+        Request { idle, is_entitled, slots: slots_brought(&cx.local.contact(), stripe, idle) }
     }
 
     /// A native that knows nobody before it first asks other natives whom they know: whoever comes
@@ -301,7 +303,8 @@ impl SplitStream {
     pub(super) fn found(&mut self, cx: &mut Context<'_>, join: Join) {
         let (stripe, nonce) = (join.stripe, join.nonce);
         if join.path.len() == 1 {
-            let request = Request { idle: join.idle, is_entitled: join.is_entitled };
+            let slots = slots_brought(&join.joiner, stripe, join.idle);
+            let request = Request { idle: join.idle, is_entitled: join.is_entitled, slots };
             return self.on_attach(cx, stripe, join.joiner, request, join.start, None);
         }
         if !join.joiner.roles.contains(stripe) && self.free_here(cx.local, cx.config, stripe) > 0 {
@@ -339,7 +342,8 @@ impl SplitStream {
         if !is_ours {
             return;
         }
-        if self.tree(stripe).is_parent(&parent.peer) {
+        let ours = self.tree(stripe).parent.as_ref();
+        if ours.is_some_and(|ours| ours.contact.peer == parent.peer && !ours.is_over) {
             // The best place is the one we have.
             self.tree(stripe).stop_searching();
             return;

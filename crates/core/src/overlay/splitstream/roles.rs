@@ -3,8 +3,8 @@
 //! ```text
 //!   digit of the Kademlia key ──▶ native ──┬── asked to serve a stripe that is short ─▶ vacating
 //!                                    ▲     │   (its own has slots to spare)                │
-//!                                    │     └── asked, and nobody can change: native twice   │
-//!                                    └──────────────── the last child is gone ──────────────┘
+//!                                    │     └── asked, and nobody can change: native twice  │
+//!                                    └──────────────── the last child is gone ─────────────┘
 //! ```
 //!
 //! Random digits leave some stripes short (at 16 × 16 and N = 100 by 16 % of their edges;
@@ -15,9 +15,11 @@
 //! old stripe before it takes the new one, so that it is interior in one tree at every moment.
 //!
 //! Where no peer is idle (supply is short, or does not divide: 63 peers of capacity 20 need 3.05
-//! natives in each of 16 stripes), a peer with a free slot serves a second stripe until it is not
-//! needed any more. (SAAR gives newcomers the stripe with the least supply; this changes roles only
-//! where supply has run out, so that most peers keep their first.)
+//! natives in each of 16 stripes), a peer with a free slot serves a further stripe, and so does an
+//! audience of fewer peers than stripes that has just grown. Roles beyond the bound are given up as
+//! soon as they are not needed. (SAAR gives newcomers the stripe with the least supply; so does the
+//! source with those natives that come to it first. Other peers keep their first role until supply
+//! has run out somewhere.)
 
 use std::time::Duration;
 
@@ -30,10 +32,23 @@ use crate::overlay::{Action, Context};
 
 /// How long a role is kept before it may be exchanged for another: long enough for the children it
 /// was taken for to come.
-const ROLE_HOLD: Duration = Duration::from_secs(2);
-/// Longest wait before a role too many is given up; drawn at random, so that stripes do not lose
+const ROLE_HOLD: Duration = Duration::from_millis(600);
+/// Between looks at roles beyond the bound; down to half of it at random, so that stripes do not lose
 /// all their natives at once.
-const SHED_JITTER: Duration = Duration::from_millis(600);
+const REVIEW_INTERVAL: Duration = Duration::from_millis(400);
+
+/// Roles beyond the bound of one peer where there are at least as many peers as stripes. At the limit
+/// it is not willing to take another.
+const MAX_EXCESS: usize = 3;
+
+/// Who is asked to take which stripe.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Appointment {
+    pub(super) peer: PeerId,
+    pub(super) role: StripeId,
+    /// Besides its primary one.
+    pub(super) is_second: bool,
+}
 
 impl SplitStream {
     /// What this peer would bring, and leave, if it took `stripe` as a primary one; `None` if it
@@ -48,19 +63,31 @@ impl SplitStream {
         let is_barred = local.is_source
             || !cx.config.forest.role_change
             || local.capacity == 0
-            || self.vacating_for.is_some();
+            || self.vacating_for.is_some()
+            || self.excess(cx) > 0;
         if is_barred {
             return None;
         }
-        let free = local.capacity.saturating_sub(self.used());
+        let roles = local.roles.len();
         let (role, slots, children) = if self.has_room_for_role(cx) {
-            (None, free, 0)
+            let free = local.capacity.saturating_sub(self.used());
+            (None, self.share(cx, roles + 1).min(free), 0)
         } else {
             let role = self.spare_role(cx)?;
-            let children = self.trees[role.index()].used();
-            (Some(role), free.saturating_add(children), children)
+            (Some(role), self.share(cx, roles), self.trees[role.index()].used())
         };
         (slots > 0).then_some(Idle { peer: local.peer, role, slots, children })
+    }
+
+    /// What this peer would bring to another stripe than `stripe`, of which it is a native.
+    pub(super) fn movable(&self, cx: &Context<'_>, stripe: StripeId) -> Option<Idle> {
+        self.offer(cx).filter(|offer| self.is_named_in(cx, offer, stripe))
+    }
+
+    /// Whether the tree of `stripe` is where we are named as movable: the one we would leave, or the
+    /// first we serve.
+    pub(super) fn is_named_in(&self, cx: &Context<'_>, offer: &Idle, stripe: StripeId) -> bool {
+        offer.role.or_else(|| cx.local.roles.iter().next()) == Some(stripe)
     }
 
     /// Whether this peer could serve `stripe` besides its primary one.
@@ -68,18 +95,49 @@ impl SplitStream {
         cx.config.forest.second_roles
             && !cx.local.is_source
             && !cx.local.roles.contains(stripe)
-            && self.second.is_none()
+            && self.excess(cx) < self.max_excess(cx)
             && self.vacating_for.is_none()
             && self.used() < cx.local.capacity
     }
 
-    /// The bound on roles, the second one included.
-    fn max_roles(&self, cx: &Context<'_>) -> u32 {
-        cx.local.max_roles(self.population) + u32::from(self.second.is_some())
+    fn has_room_for_role(&self, cx: &Context<'_>) -> bool {
+        cx.local.roles.len() < cx.local.max_roles(self.population)
     }
 
-    fn has_room_for_role(&self, cx: &Context<'_>) -> bool {
-        cx.local.roles.len() < self.max_roles(cx)
+    /// Roles beyond the bound.
+    fn excess(&self, cx: &Context<'_>) -> usize {
+        let bound = cx.local.max_roles(self.population);
+        cx.local.roles.len().saturating_sub(bound) as usize
+    }
+
+    /// How many of them there may be: any number, where so few peers are left that one strong one may
+    /// have to carry most.
+    fn max_excess(&self, cx: &Context<'_>) -> usize {
+        let stripes = u32::from(cx.local.stripes.value());
+        if self.population < stripes { stripes as usize } else { MAX_EXCESS }
+    }
+
+    /// Slots that go when we give up `stripe`, if that is a role beyond the bound: the others are
+    /// those with the most children.
+    pub(super) fn relief(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
+        let excess = self.excess(cx);
+        if excess == 0 || !cx.local.roles.contains(stripe) {
+            return 0;
+        }
+        let used = |stripe: &StripeId| (self.trees[stripe.index()].used(), *stripe);
+        let before = cx.local.roles.iter().filter(|other| used(other) < used(&stripe)).count();
+        if before < excess { self.share(cx, cx.local.roles.len()) } else { 0 }
+    }
+
+    /// What a native of so many stripes has for each of them.
+    pub(super) fn share(&self, cx: &Context<'_>, roles: u32) -> u32 {
+        cx.local.capacity / roles.max(1)
+    }
+
+    /// Slots this peer has in the tree of `stripe`, used there or free.
+    fn slots_held(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
+        let free = cx.local.capacity.saturating_sub(self.used());
+        free.saturating_add(self.trees[stripe.index()].used())
     }
 
     /// A role that can be given up without loss, held for a while: one without children, or one
@@ -98,8 +156,7 @@ impl SplitStream {
 
     /// Whether the tree of `stripe` has more free slots than go with us, our children placed.
     fn is_dispensable(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
-        let free = cx.local.capacity.saturating_sub(self.used());
-        self.told_spare(stripe) > free.saturating_add(self.trees[stripe.index()].used())
+        self.told_spare(stripe) > self.slots_held(cx, stripe)
     }
 
     /// Free slots of the whole tree of `stripe`, as our parent there says; 0 where nobody does.
@@ -189,84 +246,56 @@ impl SplitStream {
         cx: &mut Context<'_>,
         from: PeerId,
         stripe: StripeId,
-        peer: PeerId,
-        is_second: bool,
+        appointment: Appointment,
     ) {
         if !self.tree(stripe).is_parent(&from) {
             return;
         }
+        let Appointment { peer, role, is_second } = appointment;
+        self.note_appointed(stripe, &peer);
         if peer != cx.local.peer {
-            self.pass_on_adopt(cx, stripe, peer, is_second);
-        } else if self.idle(cx, stripe).is_some() {
-            self.adopt(cx, stripe);
-        } else if is_second && self.is_willing(cx, stripe) {
-            self.second = Some(stripe);
-            self.improve_at = Some(cx.now + ROLE_HOLD);
-            self.take_role(cx, stripe);
+            self.pass_on_adopt(cx, stripe, appointment);
+        } else if self.idle(cx, role).is_some() {
+            self.adopt(cx, role);
+        } else if is_second && self.is_willing(cx, role) {
+            self.take_role(cx, role);
         }
+        self.watch_excess(cx);
     }
 
-    /// The bound on roles may have changed with the population.
-    pub(super) fn update_shedding(&mut self, cx: &mut Context<'_>) {
-        let bound = self.max_roles(cx);
-        if cx.local.roles.len() > bound {
-            // Those without children go at once: that costs nobody anything.
-            let mut roles = cx.local.roles;
-            for stripe in cx.local.roles.iter() {
-                if roles.len() > bound && self.trees[stripe.index()].used() == 0 {
-                    roles.remove(stripe);
-                }
-            }
-            self.set_roles(cx, roles);
+    /// Sees whether there are roles beyond the bound: that may have changed with the population.
+    pub(super) fn watch_excess(&mut self, cx: &mut Context<'_>) {
+        if self.excess(cx) == 0 {
+            self.review_at = None;
+        } else if self.review_at.is_none() {
+            let jitter = REVIEW_INTERVAL.mul_f64(0.5 * cx.rng.random::<f64>());
+            self.review_at = Some(cx.now + REVIEW_INTERVAL / 2 + jitter);
         }
-        if cx.local.roles.len() <= bound {
-            self.shed_at = None;
-        } else if self.shed_at.is_none() {
-            let jitter = SHED_JITTER.mul_f64(cx.rng.random::<f64>());
-            self.shed_at = Some(cx.now + jitter);
-        }
-    }
-
-    /// Gives up the primary stripe with the fewest children; they are handed to our parent there.
-    pub(super) fn shed_role(&mut self, cx: &mut Context<'_>) {
-        self.shed_at = None;
-        if cx.local.roles.len() <= self.max_roles(cx) {
-            return;
-        }
-        let children = |stripe: &StripeId| self.trees[stripe.index()].children.len();
-        let Some(stripe) = cx.local.roles.iter().min_by_key(children) else { return };
-        self.give_up(cx, stripe);
-        self.update_shedding(cx);
-        self.update_reports(cx);
     }
 
     /// A role beyond the bound is given up as soon as one is not needed: it has no children, or they
-    /// find room elsewhere. Until then somebody idle below is asked to take one over.
-    pub(super) fn review_second(&mut self, cx: &mut Context<'_>) {
-        if self.second.is_none() || self.held_until.is_some() {
-            return;
+    /// find room elsewhere. Until then the source looks for somebody to take one over.
+    pub(super) fn review_roles(&mut self, cx: &mut Context<'_>) {
+        self.review_at = None;
+        if self.held_until.is_some() {
+            return self.watch_excess(cx);
         }
-        let expendable = self.expendable_role(cx);
+        // Those without children go at once: that costs nobody anything.
+        for stripe in cx.local.roles.iter() {
+            if self.excess(cx) > 0 && self.trees[stripe.index()].used() == 0 {
+                self.give_up(cx, stripe);
+            }
+        }
         // Those who serve one stripe together must not all think that the others do.
         let goes = cx.rng.random_range(0..3) == 0;
-        if let Some(stripe) =
-            expendable.filter(|stripe| goes || self.trees[stripe.index()].used() == 0)
+        if goes
+            && self.excess(cx) > 0
+            && let Some(stripe) = self.expendable_role(cx)
         {
             self.give_up(cx, stripe);
-            self.update_reports(cx);
-            return;
         }
-        let may_move =
-            |idle: &Idle| idle.role.is_none_or(|role| self.told_spare(role) >= idle.slots);
-        let trees = cx.local.roles.iter().map(|stripe| &self.trees[stripe.index()]);
-        let below = trees.flat_map(|tree| {
-            let idle = tree.committed().flat_map(|child| child.idle.iter());
-            idle.map(|idle| (tree.stripe, *idle))
-        });
-        let relief = below.filter(|(_, idle)| may_move(idle));
-        if let Some((stripe, idle)) = relief.min_by_key(|(_, idle)| (idle.children, idle.peer)) {
-            self.pass_on_adopt(cx, stripe, idle.peer, false);
-        }
+        self.watch_excess(cx);
+        self.update_reports(cx);
     }
 
     /// Gives up a primary stripe. Its children are handed over.
@@ -281,9 +310,5 @@ impl SplitStream {
         let mut roles = cx.local.roles;
         roles.remove(stripe);
         self.set_roles(cx, roles);
-        if cx.local.roles.len() <= cx.local.max_roles(self.population) {
-            // Whichever is left is the primary one.
-            self.second = None;
-        }
     }
 }

@@ -65,11 +65,16 @@ impl SplitStream {
             };
             self.tree(stripe).hand_over(cx, victim, Reason::Replaced, candidates);
         }
-        let idle = self.implied_idle(cx.local, &child, request.idle).into_iter().collect();
+        let idle = self.implied(cx.local, &child, stripe, request);
         let standing = self.standing(cx, stripe);
-        self.tree(stripe).take_child(cx, child, idle, start, standing);
+        let before = self.trees[stripe.index()].children.get(&from).map_or(0, |child| child.slots);
+        self.shortages[stripe.index()].account(before, request.slots.0);
+        self.tree(stripe).take_child(cx, child, idle, request.slots, start, standing);
         if cx.local.is_source {
             self.shortages[stripe.index()].served(&from);
+            if is_native {
+                self.level(cx, stripe, from);
+            }
         }
         self.update_reports(cx);
     }
@@ -82,9 +87,10 @@ impl SplitStream {
         let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
         (child.free_slots, child.yielding) = (0, 0);
         child.idle.clear();
+        child.movable.clear();
         child.willing.clear();
         if let Entry::Vacant(suspect) = self.suspects.entry(lost) {
-            suspect.insert(cx.now + cx.config.probe_timeout);
+            suspect.insert(cx.now + cx.view.rtt(&lost) + cx.config.probe_timeout);
             cx.send(lost, Message::Probe { stripe });
         }
     }

@@ -7,10 +7,14 @@
 //!
 //! A joiner that has found no slot for a while is *waiting*. Its JOIN is parked until a slot turns
 //! up or its patience is about to end. For those who wait the source finds slots, in this order: a
-//! joiner that is idle, or a peer reported as idle, takes the role, the one that costs fewest moves;
-//! where that has not helped for a while, the source takes one child more than usual, or a peer
-//! reported as willing serves the stripe besides its own. Slots that were promised count until they
-//! should have shown, so that one shortage is not answered twice.
+//! joiner that is idle, a peer reported as idle, or a native of a richer tree takes the role, the one
+//! that costs fewest moves; where that has not helped for a while, the source takes one child more
+//! than usual, or a peer reported as willing serves the stripe besides its own. Slots that were
+//! promised count until they should have shown, so that one shortage is not answered twice.
+//!
+//! All trees need as many slots, so moves level them: a peer goes from one to another only if that
+//! leaves the poorer of the two richer than it was. Counted is the capacity of natives, which their
+//! children's comings and goings do not change.
 //!
 //! Decides whom to appoint. Whether one may be, it says itself ([`roles`](super::roles)).
 
@@ -22,7 +26,8 @@ use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, Stripe
 use crate::Instant;
 use crate::local::Local;
 use crate::overlay::splitstream::SplitStream;
-use crate::overlay::tree::Child;
+use crate::overlay::splitstream::roles::Appointment;
+use crate::overlay::tree::{Knows, Request};
 use crate::overlay::{Context, Tree};
 
 /// Joiners counted as waiting for one stripe. At the limit further ones are not counted.
@@ -36,12 +41,26 @@ const WAITING_FOR: Duration = Duration::from_secs(5);
 const PROMISE: Duration = Duration::from_millis(1500);
 /// The same in a broadcast of at most 2 K peers.
 const PROMISE_SMALL: Duration = Duration::from_secs(1);
+/// How much longer, where children have to move before.
+const VACATING: Duration = Duration::from_millis(1500);
 /// How long a stripe must have been short before somebody serves it besides its own.
-const SECOND_AFTER: Duration = Duration::from_secs(3);
+/// Longer than it takes to heal when many have died.
+const SECOND_AFTER: Duration = Duration::from_secs(10);
+/// The same in a broadcast of at most 2 K peers, where slots divide least.
+const SECOND_AFTER_SMALL: Duration = Duration::from_secs(3);
 /// How long a tree's free slots are believed in before as many JOINs may look for them again.
 const CREDIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Between two looks for slots while some are lacking.
 const SUPPLY_INTERVAL: Duration = Duration::from_millis(100);
+/// How long somebody has served a stripe too many before another is appointed for it: newcomers may
+/// have come for it already. Nobody lacks anything meanwhile.
+const RELIEF_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks for somebody to relieve those.
+const RELIEF_INTERVAL: Duration = Duration::from_millis(400);
+/// How long a stripe must have been short before peers are appointed that have many children, and
+/// for how many peers of the broadcast one of those may be under way besides the first.
+const COSTLY_AFTER: Duration = Duration::from_secs(1);
+const COSTLY_EACH: u32 = 100;
 /// Children whose move is no reason to wait for a cheaper peer.
 const CHEAP: u32 = 2;
 /// JOINs kept for one stripe until a slot turns up. At the limit the next one fails at once.
@@ -56,8 +75,14 @@ pub(super) struct Shortage {
     waiting: BTreeMap<PeerId, (Instant, Instant)>,
     /// Slots that are to come, and until when they are believed in.
     promised: Vec<(u32, Instant)>,
+    /// Those among them that have not come yet, as far as that can be told.
+    outstanding: Vec<(u32, Instant)>,
     /// Slots that are to go, because their peer was appointed elsewhere.
     drained: Vec<(u32, Instant)>,
+    /// Since when there have been fewer slots than peers.
+    behind_since: Option<Instant>,
+    /// Since when natives have served the stripe who have one too many.
+    lent_since: Option<Instant>,
     /// Since when slots have been lacking without a pause.
     short_since: Option<Instant>,
     /// JOINs that may go on towards the source, until when that is reckoned anew.
@@ -78,15 +103,19 @@ impl Shortage {
     fn lacking(&self, now: Instant, maturity: Duration, below: u32) -> u32 {
         let mature = self.waiting.values().filter(|(first, _)| *first + maturity <= now).count();
         let mature = u32::try_from(mature).unwrap_or(u32::MAX).saturating_add(below);
-        mature.saturating_sub(self.promised(now))
+        mature.saturating_sub(self.outstanding(now))
+    }
+
+    fn outstanding(&self, now: Instant) -> u32 {
+        sum_until(&self.outstanding, now)
     }
 
     fn promised(&self, now: Instant) -> u32 {
         sum_until(&self.promised, now)
     }
 
-    fn is_chronic(&self, now: Instant) -> bool {
-        self.short_since.is_some_and(|since| since + SECOND_AFTER <= now)
+    fn is_chronic(&self, now: Instant, after: Duration) -> bool {
+        self.short_since.is_some_and(|since| since + after <= now)
     }
 
     fn drained(&self, now: Instant) -> u32 {
@@ -96,6 +125,12 @@ impl Shortage {
     /// A joiner is in the tree.
     pub(super) fn served(&mut self, joiner: &PeerId) {
         self.waiting.remove(joiner);
+    }
+
+    /// The tree was said to have so many slots, and now says that it has as many as `now`: some of
+    /// those that were promised have come.
+    pub(super) fn account(&mut self, before: u32, now: u32) {
+        settle(&mut self.outstanding, now.saturating_sub(before));
     }
 }
 
@@ -112,7 +147,7 @@ impl SplitStream {
     fn supply(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
         if self.shortages[stripe.index()].drained(cx.now) > 0 {
             // Those whose parent has just gone elsewhere are on their way to the slots it left.
-            self.supply_at.get_or_insert(cx.now + SUPPLY_INTERVAL);
+            self.look_again(cx.now + SUPPLY_INTERVAL);
             return;
         }
         for _ in 0..MAX_APPOINTED {
@@ -120,26 +155,54 @@ impl SplitStream {
                 break;
             }
         }
+        if self.needs_relief(cx, stripe) && self.appoint(cx, stripe) {
+            // Whether that has helped shows in a while.
+            self.shortages[stripe.index()].lent_since = Some(cx.now);
+        }
         let is_short = self.lacking(cx, stripe) > 0;
         let shortage = &mut self.shortages[stripe.index()];
         shortage.short_since = if is_short { shortage.short_since.or(Some(cx.now)) } else { None };
-        if shortage.is_chronic(cx.now) {
+        let after = if self.is_small(cx) { SECOND_AFTER_SMALL } else { SECOND_AFTER };
+        if self.shortages[stripe.index()].is_chronic(cx.now, after) {
             if self.extend(cx, stripe) {
                 self.serve_parked(cx, stripe);
             } else {
                 self.appoint_willing(cx, stripe);
             }
         }
-        if self.lacking(cx, stripe) > 0 && self.supply_at.is_none() {
-            self.supply_at = Some(cx.now + SUPPLY_INTERVAL);
+        if self.lacking(cx, stripe) > 0 {
+            self.look_again(cx.now + SUPPLY_INTERVAL);
+        } else if self.needs_relief(cx, stripe) {
+            self.look_again(cx.now + RELIEF_INTERVAL);
         }
+    }
+
+    fn look_again(&mut self, at: Instant) {
+        self.supply_at = Some(self.supply_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// At the source: sees whether slots have begun, or ceased, to be lacking.
     pub(super) fn watch_supply(&mut self, cx: &Context<'_>, stripe: StripeId) {
         if self.lacking(cx, stripe) == 0 {
             self.shortages[stripe.index()].short_since = None;
-        } else if self.supply_at.is_none() {
+        }
+        let slots = self
+            .free_slots(cx, stripe)
+            .saturating_add(self.shortages[stripe.index()].promised(cx.now));
+        let is_behind = self.missing(stripe) > slots;
+        let behind_since = &mut self.shortages[stripe.index()].behind_since;
+        if is_behind && behind_since.is_none() {
+            self.look_again(cx.now + MATURITY);
+        }
+        let behind_since = &mut self.shortages[stripe.index()].behind_since;
+        *behind_since = if is_behind { behind_since.or(Some(cx.now)) } else { None };
+        let is_lent = self.relief_below(stripe) > 0;
+        let lent_since = &mut self.shortages[stripe.index()].lent_since;
+        *lent_since = if is_lent { lent_since.or(Some(cx.now)) } else { None };
+        if is_lent {
+            self.look_again(cx.now + RELIEF_AFTER);
+        }
+        if self.supply_at.is_none() && self.is_wanting(cx, stripe) {
             self.supply_at = Some(cx.now);
         }
     }
@@ -148,7 +211,7 @@ impl SplitStream {
     pub(super) fn supply_all(&mut self, cx: &mut Context<'_>) {
         self.supply_at = None;
         for stripe in cx.local.stripes.iter() {
-            if self.lacking(cx, stripe) > 0 {
+            if self.is_wanting(cx, stripe) {
                 self.supply(cx, stripe);
             }
         }
@@ -214,8 +277,9 @@ impl SplitStream {
         local: &Local,
         stripe: StripeId,
     ) -> impl Iterator<Item = Idle> {
-        let parked = self.shortages[stripe.index()].parked.iter();
-        parked.filter_map(|(join, _)| self.implied_idle(local, &join.joiner, join.idle))
+        let parked = self.shortages[stripe.index()].parked.iter().map(|(join, _)| join);
+        let others = parked.filter(move |join| !join.joiner.roles.contains(stripe));
+        others.filter_map(move |join| self.implied_idle(local, &join.joiner, stripe, join.idle))
     }
 
     fn has_slot(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
@@ -239,65 +303,122 @@ impl SplitStream {
         self.shortages.iter().filter_map(|s| s.parked.front()).map(|(_, until)| *until).min()
     }
 
+    /// At the source: slots that are lacking for those who wait, or, where that has been so for a
+    /// while, for those who are in other trees and not yet in this one.
     pub(super) fn lacking(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
         let maturity = if self.is_small(cx) { Duration::ZERO } else { MATURITY };
         let below = self.trees[stripe.index()].committed();
         let below = below.fold(0_u32, |sum, child| sum.saturating_add(child.waiting));
-        let waiting = self.shortages[stripe.index()].lacking(cx.now, maturity, below);
-        if waiting == 0 {
+        let shortage = &self.shortages[stripe.index()];
+        let waiting = shortage.lacking(cx.now, maturity, below);
+        let is_behind = shortage.behind_since.is_some_and(|since| since + MATURITY <= cx.now);
+        if waiting == 0 && !is_behind {
             return 0;
         }
         // Where some wait already, the others that will are counted in; slots that are free will be
         // found.
-        let missing =
-            self.missing(stripe).saturating_sub(self.shortages[stripe.index()].promised(cx.now));
+        let missing = self.missing(stripe).saturating_sub(shortage.outstanding(cx.now));
         waiting.max(missing).saturating_sub(self.free_slots(cx, stripe))
     }
 
     /// Whether the tree an idle peer would leave is better off without it than `stripe` is now, so
-    /// that moves level the trees and come to an end.
+    /// that moves level the trees and come to an end. What is in doubt speaks against a move: slots
+    /// that are to go may be gone already, and those to come may have come.
     fn may_move(&self, cx: &Context<'_>, idle: &Idle, stripe: StripeId) -> bool {
-        let Some(role) = idle.role.filter(|role| cx.local.stripes.contains(*role)) else {
-            return true;
-        };
-        // One move at a time shows what it does, unless there is plenty.
-        let is_moving = self.shortages[role.index()].drained(cx.now) > 0;
-        let surplus = self.surplus(cx, role);
-        let slots = i64::from(idle.slots);
-        surplus - slots > self.surplus(cx, stripe) && (!is_moving || surplus > 4 * slots)
+        let role = idle.role.filter(|role| cx.local.stripes.contains(*role));
+        role.is_none_or(|role| {
+            let drained = i64::from(self.shortages[role.index()].drained(cx.now));
+            let there = self.supply_of(role) - drained;
+            there - self.supply_to_come(cx, stripe) > i64::from(idle.slots)
+        })
     }
 
-    /// Free slots of a tree, those to come and to go counted in, beyond what is needed for those
-    /// who have yet to find one.
-    fn surplus(&self, cx: &Context<'_>, stripe: StripeId) -> i64 {
-        let shortage = &self.shortages[stripe.index()];
-        let waiting = u32::try_from(shortage.waiting.len()).unwrap_or(u32::MAX);
-        let have = i64::from(self.free_slots(cx, stripe)) + i64::from(shortage.promised(cx.now));
-        let need = i64::from(waiting.max(self.missing(stripe)));
-        have - need - i64::from(shortage.drained(cx.now))
+    /// At the source: slots of a tree, without those of natives to be relieved. All trees need as
+    /// many.
+    fn supply_of(&self, stripe: StripeId) -> i64 {
+        let below = self.trees[stripe.index()].committed();
+        let have = below.fold(0_u32, |sum, child| sum.saturating_add(child.slots));
+        i64::from(have) - i64::from(self.relief_below(stripe))
     }
 
-    /// What a contact that says it is idle, at the cost of so many moves, implies: it gives up a
-    /// role unless it may have more.
-    pub(super) fn implied_idle(
+    /// The same with those that are promised.
+    fn supply_to_come(&self, cx: &Context<'_>, stripe: StripeId) -> i64 {
+        self.supply_of(stripe) + i64::from(self.shortages[stripe.index()].promised(cx.now))
+    }
+
+    /// At the source: whether a native that serves a stripe too many has done so for a while, and
+    /// cannot just give this one up.
+    fn needs_relief(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
+        let since = self.shortages[stripe.index()].lent_since;
+        since.is_some_and(|since| since + RELIEF_AFTER <= cx.now)
+            && self.supply_to_come(cx, stripe) < i64::from(self.population.max(1))
+    }
+
+    /// At the source: slots of natives that serve the stripe only until others can.
+    fn relief_below(&self, stripe: StripeId) -> u32 {
+        let below = self.trees[stripe.index()].committed();
+        below.fold(0, |sum, child| sum.saturating_add(child.relief))
+    }
+
+    /// At the source: whether anybody has to be found for the stripe.
+    fn is_wanting(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
+        self.lacking(cx, stripe) > 0 || self.needs_relief(cx, stripe)
+    }
+
+    /// What a request for a parent implies of who is idle or, being native, movable.
+    pub(super) fn implied(
         &self,
         local: &Local,
         contact: &Contact,
-        children: Option<u32>,
-    ) -> Option<Idle> {
-        let is_full = contact.roles.len() >= local.max_roles(self.population);
-        let role = contact.roles.iter().next().filter(|_| is_full);
-        let (peer, slots) = (contact.peer, contact.capacity);
-        children.map(|children| Idle { peer, role, slots, children })
+        stripe: StripeId,
+        request: Request,
+    ) -> (Vec<Idle>, Vec<Idle>) {
+        let named = self.implied_idle(local, contact, stripe, request.idle).into_iter().collect();
+        let nobody = Vec::new();
+        if contact.roles.contains(stripe) { (nobody, named) } else { (named, nobody) }
     }
 
-    fn is_small(&self, cx: &Context<'_>) -> bool {
+    /// What a contact implies that could take a stripe at the cost of so many moves, and says so in
+    /// the tree of `stripe`: it gives up a role unless it may have more.
+    fn implied_idle(
+        &self,
+        local: &Local,
+        contact: &Contact,
+        stripe: StripeId,
+        children: Option<u32>,
+    ) -> Option<Idle> {
+        let children = children?;
+        let (roles, peer) = (contact.roles, contact.peer);
+        let is_full = roles.len() >= local.max_roles(self.population);
+        let role = if roles.contains(stripe) { Some(stripe) } else { roles.iter().next() };
+        let role = role.filter(|_| is_full);
+        let shares = if is_full { roles.len() } else { roles.len() + 1 };
+        Some(Idle { peer, role, slots: contact.capacity / shares.max(1), children })
+    }
+
+    pub(super) fn is_small(&self, cx: &Context<'_>) -> bool {
         self.population <= 2 * u32::from(cx.local.stripes.value())
     }
 
     /// How often a peer has been appointed, to whatever stripe, without a word of it yet.
     fn asked(&self, now: Instant, peer: &PeerId) -> usize {
         self.appointed.iter().filter(|(other, until)| other == peer && *until > now).count()
+    }
+
+    /// Whether an idle peer has hardly any children, or leaves a tree that has plenty of room for them.
+    fn is_cheap(&self, cx: &Context<'_>, idle: &Idle) -> bool {
+        let role = idle.role.filter(|role| cx.local.stripes.contains(*role));
+        let has_plenty = role.is_none_or(|role| {
+            let drained = self.shortages[role.index()].drained(cx.now);
+            self.free_slots(cx, role) >= drained.saturating_add(idle.slots.saturating_mul(2))
+        });
+        has_plenty || idle.children <= CHEAP
+    }
+
+    /// Peers that were appointed at the cost of many moves, of late.
+    fn costly(&self, cx: &Context<'_>) -> u32 {
+        let live = self.costly.iter().filter(|(_, until)| *until > cx.now).count();
+        u32::try_from(live).unwrap_or(u32::MAX)
     }
 
     /// One role is exchanged at a time; who may have several is asked for as many.
@@ -314,37 +435,74 @@ impl SplitStream {
     }
 
     fn promise(&mut self, cx: &Context<'_>, stripe: StripeId, idle: &Idle) {
-        let until = cx.now + if self.is_small(cx) { PROMISE_SMALL } else { PROMISE };
+        let first = if self.is_small(cx) { PROMISE_SMALL } else { PROMISE };
+        let until = cx.now + first + if idle.children > 0 { VACATING } else { Duration::ZERO };
         believe(&mut self.appointed, cx.now, idle.peer, until);
-        let promised = &mut self.shortages[stripe.index()].promised;
-        believe(promised, cx.now, idle.slots.max(1), until);
+        let shortage = &mut self.shortages[stripe.index()];
+        believe(&mut shortage.promised, cx.now, idle.slots.max(1), until);
+        believe(&mut shortage.outstanding, cx.now, idle.slots.max(1), until);
         if let Some(role) = idle.role.filter(|role| cx.local.stripes.contains(*role)) {
-            believe(&mut self.shortages[role.index()].drained, cx.now, idle.slots, until);
+            let drained = &mut self.shortages[role.index()].drained;
+            believe(drained, cx.now, idle.slots, until);
         }
     }
 
-    /// Asks an idle peer to serve `stripe`: one whose JOIN is parked here, or one of the tree.
-    /// Returns whether there was one.
+    /// Asks an idle peer to serve `stripe`: one whose JOIN is parked here, one of the tree, or a
+    /// native of another tree that has slots to spare. Returns whether there was one.
     fn appoint(&mut self, cx: &mut Context<'_>, stripe: StripeId) -> bool {
-        let parked = self.shortages[stripe.index()].parked.iter();
-        // Those who cost more than a few moves are not taken before others could have come.
-        let is_ripe = |until: Instant, idle: &Idle| {
-            idle.children <= CHEAP || cx.now + parked_for(cx) >= until + SUPPLY_INTERVAL
-        };
-        let waiting = parked.filter_map(|(join, until)| {
-            let idle = self.implied_idle(cx.local, &join.joiner, join.idle);
-            idle.filter(|idle| is_ripe(*until, idle))
+        let shortage = &self.shortages[stripe.index()];
+        // Those who cost more than a few moves are not taken before others could have come, and few
+        // at a time: what they leave behind looks like a shortage until it has settled.
+        let since = shortage.short_since.into_iter().chain(shortage.lent_since).min();
+        let is_ripe = since.is_some_and(|since| since + COSTLY_AFTER <= cx.now)
+            && self.costly(cx) <= self.population / COSTLY_EACH;
+        let waiting = shortage.parked.iter().filter_map(|(join, _)| {
+            let is_native = join.joiner.roles.contains(stripe);
+            let idle = self.implied_idle(cx.local, &join.joiner, stripe, join.idle);
+            let idle = idle.filter(|_| !is_native);
+            idle.map(|idle| (stripe, idle))
         });
-        let tree = &self.trees[stripe.index()];
-        let below = tree.committed().flat_map(|child| child.idle.iter().copied());
+        let below = self.trees[stripe.index()].committed();
+        let below = below.flat_map(|child| child.idle.iter().map(|idle| (stripe, *idle)));
+        let others = self.trees.iter().filter(|tree| tree.stripe != stripe);
+        let others = others.flat_map(|tree| {
+            let movable = tree.committed().flat_map(|child| child.movable.iter());
+            movable.map(|idle| (tree.stripe, *idle))
+        });
         let cheapest = waiting
             .chain(below)
-            .filter(|idle| self.may_ask(cx, idle) && self.may_move(cx, idle, stripe))
-            .min_by_key(|idle| (self.asked(cx.now, &idle.peer), cost(idle)));
-        let Some(idle) = cheapest else { return false };
+            .chain(others)
+            .filter(|(_, idle)| is_ripe || self.is_cheap(cx, idle))
+            .filter(|(_, idle)| self.may_ask(cx, idle) && self.may_move(cx, idle, stripe))
+            .min_by_key(|(_, idle)| (self.asked(cx.now, &idle.peer), cost(idle)));
+        let Some((tree, idle)) = cheapest else { return false };
+        if !self.is_cheap(cx, &idle) {
+            believe(&mut self.costly, cx.now, idle.peer, cx.now + PROMISE + VACATING);
+        }
         self.promise(cx, stripe, &idle);
-        self.pass_on_adopt(cx, stripe, idle.peer, false);
+        let appointment = Appointment { peer: idle.peer, role: stripe, is_second: false };
+        self.pass_on_adopt(cx, tree, appointment);
         true
+    }
+
+    /// At the source: a native that has just come, and serves nobody yet, is asked to take the stripe
+    /// that has the fewest slots instead, if it has far fewer.
+    pub(super) fn level(&mut self, cx: &mut Context<'_>, stripe: StripeId, native: PeerId) {
+        let Some(child) = self.trees[stripe.index()].children.get(&native) else { return };
+        let idle = child.movable.iter().find(|idle| idle.peer == native && idle.children == 0);
+        let Some(idle) = idle.copied().filter(|idle| self.may_ask(cx, idle)) else { return };
+        if idle.role.is_none() {
+            return;
+        }
+        let others = cx.local.stripes.iter().filter(|other| *other != stripe);
+        let to_come = |other: &StripeId| self.supply_to_come(cx, *other);
+        let Some(least) = others.min_by_key(to_come) else { return };
+        let gap = self.supply_of(stripe) - to_come(&least);
+        if 2 * gap >= 3 * i64::from(idle.slots) {
+            self.promise(cx, least, &idle);
+            let appointment = Appointment { peer: native, role: least, is_second: false };
+            self.pass_on_adopt(cx, stripe, appointment);
+        }
     }
 
     /// Asks willing peers of the tree to serve `stripe` besides their own.
@@ -356,30 +514,37 @@ impl SplitStream {
         for peer in willing {
             let idle = Idle { peer, role: None, slots: 1, children: 0 };
             self.promise(cx, stripe, &idle);
-            self.pass_on_adopt(cx, stripe, peer, true);
+            let appointment = Appointment { peer, role: stripe, is_second: true };
+            self.pass_on_adopt(cx, stripe, appointment);
         }
     }
 
-    /// Answers the JOIN of a peer that is appointed, if that is parked here; else hands the
-    /// appointment to the child that named the peer. It is not named again by that report.
+    /// Answers the JOIN for the role of a peer that is appointed, if that is parked here; else hands
+    /// the appointment down the tree of `stripe`, to the child that named the peer. It is not named
+    /// again by that report.
     pub(super) fn pass_on_adopt(
         &mut self,
         cx: &mut Context<'_>,
         stripe: StripeId,
-        peer: PeerId,
-        is_second: bool,
+        appointment: Appointment,
     ) {
-        let parked = &mut self.shortages[stripe.index()].parked;
-        let place = parked.iter().position(|(join, _)| join.joiner.peer == peer);
-        if let Some((join, _)) = place.and_then(|place| parked.remove(place)) {
-            return self.fail_join(cx, join, Reason::Exhausted);
+        let Appointment { peer, role, is_second } = appointment;
+        if let Some(shortage) = self.shortages.get_mut(role.index()) {
+            let parked = &mut shortage.parked;
+            let place = parked.iter().position(|(join, _)| join.joiner.peer == peer);
+            if let Some((join, _)) = place.and_then(|place| parked.remove(place)) {
+                return self.fail_join(cx, join, Reason::Exhausted);
+            }
         }
-        let names = |child: &&mut Child| child.leaves_by.is_none() && child.named.contains(&peer);
-        let Some(child) = self.tree(stripe).children.values_mut().find(names) else { return };
-        child.idle.retain(|idle| idle.peer != peer);
-        child.willing.retain(|other| *other != peer);
+        let children = self.tree(stripe).children.values_mut();
+        let children = children.filter(|child| child.leaves_by.is_none());
+        let Some(child) = children.max_by_key(|child| child.knows(&peer)) else { return };
+        if child.knows(&peer) == Knows::Not {
+            return;
+        }
+        child.forget_named(&peer);
         let child = child.contact.peer;
-        cx.send(child, Message::Adopt { stripe, peer, is_second });
+        cx.send(child, Message::Adopt { stripe, peer, role, is_second });
     }
 
     /// Takes one child more than usual in `stripe`, if the upload allows; in at most K ÷ 10 stripes.
@@ -417,6 +582,16 @@ const fn cost(idle: &Idle) -> (u32, u32, PeerId) {
 fn sum_until(counts: &[(u32, Instant)], now: Instant) -> u32 {
     let live = counts.iter().filter(|(_, until)| *until > now);
     live.fold(0, |sum, (slots, _)| sum.saturating_add(*slots))
+}
+
+/// Takes so many slots off `counts`, the oldest first.
+fn settle(counts: &mut Vec<(u32, Instant)>, slots: u32) {
+    let mut left = slots;
+    for (count, _) in counts.iter_mut() {
+        let taken = left.min(*count);
+        (*count, left) = (*count - taken, left - taken);
+    }
+    counts.retain(|(count, _)| *count > 0);
 }
 
 /// The idle peers to name in a report: those that cost least to move.

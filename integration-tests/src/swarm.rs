@@ -327,11 +327,11 @@ impl Swarm {
         }
     }
 
-    /// The forest as text, one line for each viewer.
+    /// The forest as text, one line for the source and for each viewer.
     pub async fn describe(&self) -> String {
         let mut lines = Vec::new();
-        for (n, viewer) in self.viewers.iter().enumerate() {
-            let Ok(s) = viewer.snapshot().await else {
+        for (n, member) in [&self.source].into_iter().chain(&self.viewers).enumerate() {
+            let Ok(s) = member.snapshot().await else {
                 lines.push(format!("{n:>3} stopped"));
                 continue;
             };
@@ -339,17 +339,22 @@ impl Swarm {
                 .stripes
                 .iter()
                 .filter(|tree| !tree.children.is_empty() || tree.leaving > 0)
-                .map(|t| format!("{}:{}+{}", t.stripe, t.children.len(), t.leaving))
+                .map(|t| {
+                    let parent =
+                        t.parent.map_or_else(|| "nobody".to_owned(), |p| format!("{p:.8}"));
+                    format!("{}:{}+{} under {parent}", t.stripe, t.children.len(), t.leaving)
+                })
                 .collect();
             lines.push(format!(
                 "{n:>3} {:.8} rooted {:>2} of {:>2}, roles {:?}, interior {interior:?}, \
-                 {} connections, {} contacts",
-                viewer.peer,
+                 {} connections, {} contacts, {} peers",
+                member.peer,
                 s.rooted_stripes(),
                 s.stripes.len(),
                 s.roles,
                 s.connections,
                 s.contacts,
+                s.population,
             ));
         }
         lines.join("\n")

@@ -12,8 +12,8 @@ use std::time::Duration;
 use anyhow::Result;
 use banyan_core::{Config, Violation};
 use banyan_integration_tests::{
-    Entry, Heard, Lane, Member, QUIC, Raw, Swarm, SwarmConfig, alone, is_disjoint, is_settled,
-    join_request, within,
+    Entry, Heard, Lane, Member, PLAYOUT_DELAY, QUIC, Raw, Swarm, SwarmConfig, alone, is_disjoint,
+    is_settled, join_request, within,
 };
 use banyan_net::{Identity, JoinRequest, Node, NodeConfig};
 use banyan_wire::frame::{Frame, MAX_CONTROL_FRAME, MAX_DATA_FRAME};
@@ -27,8 +27,9 @@ use bytes::Bytes;
 async fn whatever_is_sent_the_audience_plays_everything_and_blames_only_the_senders() -> Result<()>
 {
     let _alone = alone().await;
-    // What is replayed is forgotten after three seconds here, not after eight.
-    let config = Config { retention: Duration::from_secs(3), ..Config::default() };
+    // What is replayed is forgotten after five seconds here, not after eight.
+    let (retention, playout_delay) = (Duration::from_secs(5), PLAYOUT_DELAY);
+    let config = Config { retention, playout_delay, ..Config::default() };
     let options = SwarmConfig { viewers: 16, listen: QUIC, entry: Entry::Source, config, seed: 6 };
     let mut swarm = Swarm::start(options).await?;
     swarm.until("a settled forest", is_settled).await;
@@ -110,7 +111,7 @@ async fn whatever_is_sent_the_audience_plays_everything_and_blames_only_the_send
     }
 
     // Genuine, but long ago: not worth a word, counted and passed on to nobody.
-    swarm.publish(8).await?;
+    swarm.publish(12).await?;
     let victim = &swarm.viewers[12];
     let before = victim.snapshot().await?.stats;
     let replayer = Attacker::greet(&swarm, victim).await?;

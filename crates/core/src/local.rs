@@ -55,6 +55,11 @@ pub fn class_of(capacity: u32) -> u8 {
     u8::try_from(class).map_or(MAX_CLASS, |class| class.min(MAX_CLASS))
 }
 
+/// What a peer of this capacity has for each of so many primary stripes.
+pub(crate) fn share(capacity: u32, roles: u32) -> u32 {
+    capacity / roles.max(1)
+}
+
 /// This peer within its broadcast.
 #[derive(Clone, Debug)]
 pub(crate) struct Local {

@@ -32,7 +32,7 @@ use std::mem;
 use banyan_wire::{Contact, Message, PeerId, Reason, Roles, Standing, StripeCount, StripeId};
 use rand::RngExt;
 
-use crate::local::Local;
+use crate::local::{Local, share};
 use crate::overlay::splitstream::account::Told;
 use crate::overlay::splitstream::roles::Appointment;
 use crate::overlay::splitstream::supply::Shortage;
@@ -348,7 +348,7 @@ fn slots_brought(child: &Contact, stripe: StripeId, idle: Option<u32>) -> (u32, 
     if !child.roles.contains(stripe) {
         return (0, 0);
     }
-    let slots = child.capacity / child.roles.len().max(1);
+    let slots = share(child.capacity, child.roles.len());
     (slots, if idle == Some(0) { slots } else { 0 })
 }
 

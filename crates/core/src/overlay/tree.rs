@@ -240,7 +240,12 @@ impl Tree {
 
     /// Peers in our subtree, ourselves not counted.
     pub(crate) fn members_below(&self) -> u32 {
-        self.committed().fold(0, |sum, child| sum.saturating_add(child.members))
+        self.sum_below(|child| child.members)
+    }
+
+    /// The sum of what the children that are to stay report.
+    pub(crate) fn sum_below(&self, count: impl Fn(&Child) -> u32) -> u32 {
+        self.committed().fold(0, |sum, child| sum.saturating_add(count(child)))
     }
 
     /// Whether the way up ends at the source, as far as we were told.

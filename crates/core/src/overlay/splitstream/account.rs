@@ -14,6 +14,7 @@ use std::time::Duration;
 use banyan_wire::{Idle, MAX_IDLE, Message, PeerId, Report, Standing, StripeId};
 
 use crate::Instant;
+use crate::local::share;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::supply::cheapest;
 use crate::overlay::tree::Child;
@@ -80,7 +81,7 @@ impl SplitStream {
         let mut movable: Vec<_> = offer.filter(is_movable).into_iter().collect();
         idle.extend(self.parked_idle(cx.local, stripe));
         let mut waiting = self.parked(stripe);
-        let mut slots = if is_native { self.share(cx, cx.local.roles.len()) } else { 0 };
+        let mut slots = if is_native { share(cx.local.capacity, cx.local.roles.len()) } else { 0 };
         let mut relief = self.relief(cx, stripe);
         let mut willing = Vec::new();
         if idle.is_empty() && self.is_willing(cx, stripe) {
@@ -249,8 +250,8 @@ impl SplitStream {
     /// At the source: free slots of a tree.
     pub(super) fn free_slots(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
         let here = self.free_here(cx.local, cx.config, stripe);
-        let below = self.trees[stripe.index()].committed();
-        below.fold(here, |sum, child| sum.saturating_add(child.free_slots))
+        let below = self.trees[stripe.index()].sum_below(|child| child.free_slots);
+        here.saturating_add(below)
     }
 
     /// At the source: counts the free slots of every tree.

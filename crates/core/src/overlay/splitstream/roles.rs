@@ -27,6 +27,7 @@ use banyan_wire::{Contact, Idle, PeerId, Reason, Roles, StripeId};
 use rand::RngExt;
 
 use crate::Event;
+use crate::local::share;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::{Action, Context};
 
@@ -71,10 +72,10 @@ impl SplitStream {
         let roles = local.roles.len();
         let (role, slots, children) = if self.has_room_for_role(cx) {
             let free = local.capacity.saturating_sub(self.used());
-            (None, self.share(cx, roles + 1).min(free), 0)
+            (None, share(local.capacity, roles + 1).min(free), 0)
         } else {
             let role = self.spare_role(cx)?;
-            (Some(role), self.share(cx, roles), self.trees[role.index()].used())
+            (Some(role), share(local.capacity, roles), self.trees[role.index()].used())
         };
         (slots > 0).then_some(Idle { peer: local.peer, role, slots, children })
     }
@@ -126,12 +127,7 @@ impl SplitStream {
         }
         let used = |stripe: &StripeId| (self.trees[stripe.index()].used(), *stripe);
         let before = cx.local.roles.iter().filter(|other| used(other) < used(&stripe)).count();
-        if before < excess { self.share(cx, cx.local.roles.len()) } else { 0 }
-    }
-
-    /// What a native of so many stripes has for each of them.
-    pub(super) fn share(&self, cx: &Context<'_>, roles: u32) -> u32 {
-        cx.local.capacity / roles.max(1)
+        if before < excess { share(cx.local.capacity, cx.local.roles.len()) } else { 0 }
     }
 
     /// Slots this peer has in the tree of `stripe`, used there or free.

@@ -24,7 +24,7 @@ use std::time::Duration;
 use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, StripeId};
 
 use crate::Instant;
-use crate::local::Local;
+use crate::local::{Local, share};
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::roles::Appointment;
 use crate::overlay::tree::{Knows, Request};
@@ -160,8 +160,7 @@ impl SplitStream {
             self.shortages[stripe.index()].lent_since = Some(cx.now);
         }
         let is_short = self.lacking(cx, stripe) > 0;
-        let shortage = &mut self.shortages[stripe.index()];
-        shortage.short_since = if is_short { shortage.short_since.or(Some(cx.now)) } else { None };
+        note_since(&mut self.shortages[stripe.index()].short_since, is_short, cx.now);
         let after = if self.is_small(cx) { SECOND_AFTER_SMALL } else { SECOND_AFTER };
         if self.shortages[stripe.index()].is_chronic(cx.now, after) {
             if self.extend(cx, stripe) {
@@ -190,15 +189,14 @@ impl SplitStream {
             .free_slots(cx, stripe)
             .saturating_add(self.shortages[stripe.index()].promised(cx.now));
         let is_behind = self.missing(stripe) > slots;
-        let behind_since = &mut self.shortages[stripe.index()].behind_since;
-        if is_behind && behind_since.is_none() {
+        let is_lent = self.relief_below(stripe) > 0;
+        let shortage = &mut self.shortages[stripe.index()];
+        let is_new = is_behind && shortage.behind_since.is_none();
+        note_since(&mut shortage.behind_since, is_behind, cx.now);
+        note_since(&mut shortage.lent_since, is_lent, cx.now);
+        if is_new {
             self.look_again(cx.now + MATURITY);
         }
-        let behind_since = &mut self.shortages[stripe.index()].behind_since;
-        *behind_since = if is_behind { behind_since.or(Some(cx.now)) } else { None };
-        let is_lent = self.relief_below(stripe) > 0;
-        let lent_since = &mut self.shortages[stripe.index()].lent_since;
-        *lent_since = if is_lent { lent_since.or(Some(cx.now)) } else { None };
         if is_lent {
             self.look_again(cx.now + RELIEF_AFTER);
         }
@@ -307,8 +305,7 @@ impl SplitStream {
     /// while, for those who are in other trees and not yet in this one.
     pub(super) fn lacking(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
         let maturity = if self.is_small(cx) { Duration::ZERO } else { MATURITY };
-        let below = self.trees[stripe.index()].committed();
-        let below = below.fold(0_u32, |sum, child| sum.saturating_add(child.waiting));
+        let below = self.trees[stripe.index()].sum_below(|child| child.waiting);
         let shortage = &self.shortages[stripe.index()];
         let waiting = shortage.lacking(cx.now, maturity, below);
         let is_behind = shortage.behind_since.is_some_and(|since| since + MATURITY <= cx.now);
@@ -325,7 +322,7 @@ impl SplitStream {
     /// that moves level the trees and come to an end. What is in doubt speaks against a move: slots
     /// that are to go may be gone already, and those to come may have come.
     fn may_move(&self, cx: &Context<'_>, idle: &Idle, stripe: StripeId) -> bool {
-        let role = idle.role.filter(|role| cx.local.stripes.contains(*role));
+        let role = role_left(cx.local, idle);
         role.is_none_or(|role| {
             let drained = i64::from(self.shortages[role.index()].drained(cx.now));
             let there = self.supply_of(role) - drained;
@@ -336,8 +333,7 @@ impl SplitStream {
     /// At the source: slots of a tree, without those of natives to be relieved. All trees need as
     /// many.
     fn supply_of(&self, stripe: StripeId) -> i64 {
-        let below = self.trees[stripe.index()].committed();
-        let have = below.fold(0_u32, |sum, child| sum.saturating_add(child.slots));
+        let have = self.trees[stripe.index()].sum_below(|child| child.slots);
         i64::from(have) - i64::from(self.relief_below(stripe))
     }
 
@@ -356,8 +352,7 @@ impl SplitStream {
 
     /// At the source: slots of natives that serve the stripe only until others can.
     fn relief_below(&self, stripe: StripeId) -> u32 {
-        let below = self.trees[stripe.index()].committed();
-        below.fold(0, |sum, child| sum.saturating_add(child.relief))
+        self.trees[stripe.index()].sum_below(|child| child.relief)
     }
 
     /// At the source: whether anybody has to be found for the stripe.
@@ -393,7 +388,7 @@ impl SplitStream {
         let role = if roles.contains(stripe) { Some(stripe) } else { roles.iter().next() };
         let role = role.filter(|_| is_full);
         let shares = if is_full { roles.len() } else { roles.len() + 1 };
-        Some(Idle { peer, role, slots: contact.capacity / shares.max(1), children })
+        Some(Idle { peer, role, slots: share(contact.capacity, shares), children })
     }
 
     pub(super) fn is_small(&self, cx: &Context<'_>) -> bool {
@@ -407,7 +402,7 @@ impl SplitStream {
 
     /// Whether an idle peer has hardly any children, or leaves a tree that has plenty of room for them.
     fn is_cheap(&self, cx: &Context<'_>, idle: &Idle) -> bool {
-        let role = idle.role.filter(|role| cx.local.stripes.contains(*role));
+        let role = role_left(cx.local, idle);
         let has_plenty = role.is_none_or(|role| {
             let drained = self.shortages[role.index()].drained(cx.now);
             self.free_slots(cx, role) >= drained.saturating_add(idle.slots.saturating_mul(2))
@@ -441,7 +436,7 @@ impl SplitStream {
         let shortage = &mut self.shortages[stripe.index()];
         believe(&mut shortage.promised, cx.now, idle.slots.max(1), until);
         believe(&mut shortage.outstanding, cx.now, idle.slots.max(1), until);
-        if let Some(role) = idle.role.filter(|role| cx.local.stripes.contains(*role)) {
+        if let Some(role) = role_left(cx.local, idle) {
             let drained = &mut self.shortages[role.index()].drained;
             believe(drained, cx.now, idle.slots, until);
         }
@@ -456,12 +451,7 @@ impl SplitStream {
         let since = shortage.short_since.into_iter().chain(shortage.lent_since).min();
         let is_ripe = since.is_some_and(|since| since + COSTLY_AFTER <= cx.now)
             && self.costly(cx) <= self.population / COSTLY_EACH;
-        let waiting = shortage.parked.iter().filter_map(|(join, _)| {
-            let is_native = join.joiner.roles.contains(stripe);
-            let idle = self.implied_idle(cx.local, &join.joiner, stripe, join.idle);
-            let idle = idle.filter(|_| !is_native);
-            idle.map(|idle| (stripe, idle))
-        });
+        let waiting = self.parked_idle(cx.local, stripe).map(|idle| (stripe, idle));
         let below = self.trees[stripe.index()].committed();
         let below = below.flat_map(|child| child.idle.iter().map(|idle| (stripe, *idle)));
         let others = self.trees.iter().filter(|tree| tree.stripe != stripe);
@@ -573,9 +563,19 @@ fn believe<T>(list: &mut Vec<(T, Instant)>, now: Instant, what: T, until: Instan
     list.push((what, until));
 }
 
+/// The stripe an idle peer gives up, if any; what is no stripe of the broadcast is none.
+fn role_left(local: &Local, idle: &Idle) -> Option<StripeId> {
+    idle.role.filter(|role| local.stripes.contains(*role))
+}
+
 /// What it costs to move an idle peer: its children, then the slots it does not bring.
 const fn cost(idle: &Idle) -> (u32, u32, PeerId) {
     (idle.children, u32::MAX - idle.slots, idle.peer)
+}
+
+/// Keeps since when something has been so without a pause.
+fn note_since(since: &mut Option<Instant>, is_so: bool, now: Instant) {
+    *since = if is_so { since.or(Some(now)) } else { None };
 }
 
 /// The slots among `counts` whose time is not over.

@@ -26,8 +26,9 @@ pub struct Config {
     /// After this long unsent, a chunk is dropped from a send queue. Default 2 s: a second more than
     /// `playout_delay`.
     pub forward_ttl: Duration,
-    /// How long a stripe may lag behind the others before its parent is probed. Default 300 ms: a
-    /// few hops more than the fastest stripe took.
+    /// How long a stripe may lag behind the others before its parent is probed, while its usual lag is
+    /// not known; then half of this to four times as much. Default 300 ms: a few hops more than the
+    /// fastest stripe took.
     pub stall_after: Duration,
     /// How much longer than the round trip a parent may take to answer a probe, 0 being assumed of a
     /// round trip that is not known. Default 300 ms.

@@ -61,7 +61,7 @@ impl Forwarder {
             (true, Some(newest)) => Start::At(newest, 0),
             _ => start,
         };
-        let (first, first_chunk) = store.first_to_push(stripe, start);
+        let (first, first_chunk) = store.first_to_push(now, stripe, start);
         for (generation, stored) in store.iter().filter(|(generation, _)| *generation >= first) {
             let Some(header) = stored.header(stripe) else { continue };
             let length = header_length(header);

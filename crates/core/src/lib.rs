@@ -12,6 +12,7 @@
 mod config;
 mod estimate;
 mod forward;
+mod introduction;
 mod io;
 mod links;
 mod local;

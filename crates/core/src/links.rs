@@ -22,6 +22,8 @@ struct Link {
     has_sent_hello: bool,
     is_kept: bool,
     queued_bytes: usize,
+    /// When something was received last.
+    heard_at: Instant,
 }
 
 /// All connections of this peer in this broadcast, and the outputs that wait to be drained.
@@ -38,6 +40,18 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) fn is_connected(&self, peer: &PeerId) -> bool {
         self.links.contains_key(peer)
+    }
+
+    /// Something came from `peer`.
+    pub(crate) fn note_heard(&mut self, now: Instant, peer: &PeerId) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.heard_at = now;
+        }
+    }
+
+    /// When something came from `peer` last; `None` where there is no connection.
+    pub(crate) fn heard_at(&self, peer: &PeerId) -> Option<Instant> {
+        self.links.get(peer).map(|link| link.heard_at)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -93,9 +107,7 @@ impl Links {
     }
 
     /// A connection is up. Says hello if we asked for it; the messages that waited follow.
-    /// Returns whether the link is new.
-    pub(crate) fn on_connected(&mut self, peer: PeerId, hello: impl FnOnce() -> Message) -> bool {
-        let is_new = !self.links.contains_key(&peer);
+    pub(crate) fn on_connected(&mut self, peer: PeerId, hello: impl FnOnce() -> Message) {
         self.links.entry(peer).or_default();
         if let Some(waiting) = self.connecting.remove(&peer) {
             self.send_hello(peer, hello);
@@ -103,7 +115,6 @@ impl Links {
                 self.send(peer, message);
             }
         }
-        is_new
     }
 
     /// Says hello unless that was done on this connection.

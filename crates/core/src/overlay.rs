@@ -45,6 +45,8 @@ pub(crate) enum Action {
     },
     /// Our own contact changed: tell the neighbours.
     Announce,
+    /// Nobody seems to be able to dial us: we have no slots for a while.
+    Unreachable,
 }
 
 /// What a policy sees of the kernel while it handles one event.
@@ -93,6 +95,8 @@ pub(crate) trait Overlay: Debug + Send {
     fn on_peer_gone(&mut self, cx: &mut Context<'_>, peer: PeerId);
     /// A connection asked for did not come about.
     fn on_unreachable(&mut self, cx: &mut Context<'_>, peer: PeerId);
+    /// The failure detector doubts the parent of a stripe, and asks it for a sign of life.
+    fn on_doubt(&mut self, _cx: &mut Context<'_>, _stripe: StripeId) {}
     /// The failure detector found something the matter with a parent.
     fn on_silence(
         &mut self,

@@ -225,7 +225,7 @@ impl Peer {
                     return;
                 }
             }
-            Input::Connected { peer } => self.on_connected(now, peer),
+            Input::Connected { peer } => self.on_connected(peer),
             Input::ConnectFailed { peer } => self.on_connect_failed(now, peer),
             Input::Disconnected { peer } => self.on_gone(now, peer),
             Input::RoundTrip { peer, rtt } => {
@@ -322,12 +322,9 @@ impl Peer {
 
     // ---- Connections ------------------------------------------------------------------------
 
-    fn on_connected(&mut self, now: Instant, peer: PeerId) {
+    fn on_connected(&mut self, peer: PeerId) {
         let hello = self.hello(false);
-        let is_new = self.links.on_connected(peer, || hello);
-        if is_new && let Some(session) = &mut self.session {
-            session.on_connected(now, peer, &mut self.links);
-        }
+        self.links.on_connected(peer, || hello);
     }
 
     fn on_connect_failed(&mut self, now: Instant, peer: PeerId) {
@@ -417,6 +414,7 @@ impl Peer {
         if !self.links.is_connected(&peer) {
             return;
         }
+        self.links.note_heard(now, &peer);
         let result = match message {
             Message::Hello { broadcast, contact, manifest_sequence, is_reply } => {
                 if broadcast != self.broadcast || contact.peer != peer {
@@ -493,9 +491,7 @@ impl Peer {
 
     fn on_contacts(&mut self, now: Instant, contacts: Vec<Contact>) {
         if let Some(session) = &mut self.session {
-            for contact in contacts {
-                session.view.insert(now, contact, false);
-            }
+            session.on_contacts(now, contacts, &mut self.links, &mut self.rng);
             return;
         }
         for contact in contacts {

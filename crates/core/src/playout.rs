@@ -165,14 +165,14 @@ impl Playback {
                     if now < start {
                         return None;
                     }
-                    let Some(stored) = store.get(*generation) else {
+                    let Some((first, stored)) = self.first(now, *generation, store, config) else {
                         // Forgotten while we waited; wait for another.
                         self.state = State::Waiting { ready: None };
                         return None;
                     };
                     let emitted_at = signed(stored.emitted_at());
                     let anchor = signed(start.as_micros()).saturating_sub(emitted_at);
-                    self.state = State::Playing { next: *generation, anchor };
+                    self.state = State::Playing { next: first, anchor };
                 }
                 State::Waiting { ready: None } => {
                     if self.give_up_at(config).is_some_and(|at| now >= at) {
@@ -235,7 +235,29 @@ impl Playback {
         }
     }
 
-    /// When playback begins, given the generation it begins with.
+    /// What playback begins with: `ready`, or the newest that can be rebuilt by now of those that
+    /// would be due already, so that a viewer that took long to join does not stay behind.
+    fn first<'a>(
+        &self,
+        now: Instant,
+        ready: GenerationId,
+        store: &'a Store,
+        config: &Config,
+    ) -> Option<(GenerationId, &'a Stored)> {
+        let held = store.iter().rev().take_while(|(held, _)| *held > ready);
+        let is_entry = |stored: &Stored| stored.is_random_access() && is_decodable(stored);
+        let is_due = |stored: &Stored| self.natural(stored, config).is_some_and(|due| due <= now);
+        let mut later = held.filter(|(_, stored)| is_entry(stored) && is_due(stored));
+        later.next().or_else(|| Some((ready, store.get(ready)?)))
+    }
+
+    /// When a generation is due that took no longer than the fastest, after the playout delay.
+    fn natural(&self, stored: &Stored, config: &Config) -> Option<Instant> {
+        let delay = self.fastest?.saturating_add(micros(config.playout_delay));
+        Some(instant(signed(stored.emitted_at()).saturating_add(delay)))
+    }
+
+    /// When playback begins, given the generation that was ready first.
     fn start_at(
         &self,
         generation: GenerationId,
@@ -244,10 +266,7 @@ impl Playback {
         config: &Config,
     ) -> Instant {
         let soonest = ready_at + START_GRACE;
-        let natural = store.get(generation).zip(self.fastest).map(|(stored, fastest)| {
-            let fastest = fastest.saturating_add(micros(config.playout_delay));
-            instant(signed(stored.emitted_at()).saturating_add(fastest))
-        });
+        let natural = store.get(generation).and_then(|stored| self.natural(stored, config));
         natural.map_or(soonest, |natural| natural.max(soonest))
     }
 

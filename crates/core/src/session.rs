@@ -19,6 +19,7 @@ use rand::seq::IteratorRandom;
 
 use crate::estimate::Estimator;
 use crate::forward::{Forwarder, chunk_id};
+use crate::introduction::Introduction;
 use crate::links::Links;
 use crate::local::{Local, all_of};
 use crate::overlay::{self, Action, Context, Overlay};
@@ -37,10 +38,11 @@ const MAX_CHILDREN: u64 = 512;
 /// times the time of its manifest, so that a source that starts again with its key never uses a
 /// number twice. Twice what 500 ms generations use.
 const NUMBERS_PER_SECOND: u64 = 4;
-/// Longest wait for contacts before the trees are joined with those at hand.
-const CONTACTS_WAIT: Duration = Duration::from_millis(300);
 /// Between two messages to a peer that pushes what we did not ask for.
 const DETACH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a peer that nobody could dial offers no slots before it tries again. A router may have
+/// opened a port meanwhile; those who try in vain lose a second each.
+const UNREACHABLE_FOR: Duration = Duration::from_secs(120);
 /// Between requests for contacts while some digit has none.
 const URGENT_REFRESH: Duration = Duration::from_secs(1);
 
@@ -57,8 +59,7 @@ pub(crate) struct Session {
     estimator: Option<Estimator>,
     watch: Watch,
     playback: Playback,
-    /// When the policy begins; `None` once it has.
-    start_at: Option<Instant>,
+    introduction: Introduction,
     refresh_at: Instant,
     next_generation: GenerationId,
     /// Added to our clock for emission times: those go on growing when a source starts again.
@@ -68,6 +69,8 @@ pub(crate) struct Session {
     ends_at: Option<Instant>,
     has_ended: bool,
     detached_at: BTreeMap<PeerId, Instant>,
+    /// Until when nobody is believed to be able to dial us.
+    unreachable_until: Option<Instant>,
 }
 
 impl Session {
@@ -98,7 +101,7 @@ impl Session {
             estimator: config.estimates_upload.then(|| Estimator::new(now, config.upload)),
             watch: Watch::new(stripes.len()),
             playback: Playback::new(interval),
-            start_at: Some(now + CONTACTS_WAIT),
+            introduction: Introduction::new(now),
             refresh_at: now + config.refresh_interval,
             next_generation: GenerationId(
                 description.created_at.saturating_mul(NUMBERS_PER_SECOND),
@@ -109,6 +112,7 @@ impl Session {
             ends_at: None,
             has_ended: false,
             detached_at: BTreeMap::new(),
+            unreachable_until: None,
             manifest,
         }
     }
@@ -126,16 +130,26 @@ impl Session {
         self.playback.set_end(now, self.manifest.manifest().ended_at);
         self.update_end(now, config);
         if self.local.is_source {
-            self.start_at = None;
-            self.with_overlay(now, config, links, rng, |overlay, cx| overlay.start(cx));
+            self.start(now, config, links, rng);
             return;
         }
         // Those that introduced us hear what we are, and are asked whom else they know.
         self.announce(links);
-        let digits = all(&self.local);
-        for peer in links.peers().copied().take(2).collect::<Vec<_>>() {
-            links.send(peer, Message::FindContacts { digits });
+        self.introduction.look_around(now, &self.view, links, rng);
+    }
+
+    /// Contacts are known from elsewhere: the directory, or whoever introduced us.
+    pub(crate) fn on_contacts(
+        &mut self,
+        now: Instant,
+        contacts: Vec<Contact>,
+        links: &mut Links,
+        rng: &mut ChaCha12Rng,
+    ) {
+        for contact in contacts {
+            self.view.insert(now, contact, false);
         }
+        self.introduction.look_around(now, &self.view, links, rng);
     }
 
     /// Bits per second of one stripe.
@@ -150,8 +164,11 @@ impl Session {
         self.estimator.as_ref().map_or(config.upload, Estimator::budget)
     }
 
-    /// Children our upload bears: ⌊upload ÷ stripe rate⌋.
+    /// Children our upload bears: ⌊upload ÷ stripe rate⌋; none while nobody can come.
     fn capacity(&self, config: &Config) -> u32 {
+        if self.unreachable_until.is_some() {
+            return 0;
+        }
         let children = (self.upload(config) / self.stripe_rate()).min(MAX_CHILDREN);
         u32::try_from(children).unwrap_or(u32::MAX)
     }
@@ -313,6 +330,9 @@ impl Session {
                         self.playback.on_arrival(now, stored.emitted_at());
                     }
                 }
+                if let Some(stored) = self.store.get(generation) {
+                    self.watch.on_header(stripe, now.since(stored.first_arrival));
+                }
                 self.refuse_unasked(now, from, stripe, links);
                 self.push_header(now, generation, stripe, Some(&from), config, links);
             }
@@ -442,12 +462,6 @@ impl Session {
 
     // ---- The control plane ------------------------------------------------------------------
 
-    pub(crate) fn on_connected(&mut self, _: Instant, peer: PeerId, links: &mut Links) {
-        if self.start_at.is_some() {
-            links.send(peer, Message::FindContacts { digits: all(&self.local) });
-        }
-    }
-
     pub(crate) fn on_hello(
         &mut self,
         now: Instant,
@@ -457,6 +471,7 @@ impl Session {
         rng: &mut ChaCha12Rng,
     ) {
         self.view.insert(now, contact.clone(), true);
+        self.introduction.look_around(now, &self.view, links, rng);
         self.with_overlay(now, config, links, rng, |overlay, cx| overlay.on_contact(cx, &contact));
     }
 
@@ -488,9 +503,8 @@ impl Session {
                 for contact in contacts {
                     self.view.insert(now, contact, false);
                 }
-                if self.start_at.is_some() {
-                    self.start(now, config, links, rng);
-                }
+                self.introduction.on_answer(now, &from, &self.view);
+                self.start_if_introduced(now, config, links, rng);
             }
             Message::Probe { stripe } => self.on_probe(now, from, stripe, config, links),
             Message::ProbeReply { stripe, is_orphan, head } => {
@@ -625,8 +639,10 @@ impl Session {
         rng: &mut ChaCha12Rng,
         stats: &mut Stats,
     ) {
-        if self.start_at.is_some_and(|at| at <= now) {
-            self.start(now, config, links, rng);
+        self.start_if_introduced(now, config, links, rng);
+        if self.unreachable_until.is_some_and(|until| until <= now) {
+            self.unreachable_until = None;
+            self.update_capacity(now, config, links, rng);
         }
         if self.overlay.poll_timeout().is_some_and(|at| at <= now) {
             self.with_overlay(now, config, links, rng, |overlay, cx| overlay.handle_timeout(cx));
@@ -659,12 +675,32 @@ impl Session {
         };
         let watch = (!self.local.is_source).then(|| self.watch.poll_timeout());
         let estimate = self.estimator.as_ref().map(Estimator::poll_timeout);
-        let due = [self.start_at, self.overlay.poll_timeout(), watch, playout, estimate];
+        let shut = self.unreachable_until;
+        let due = [
+            self.introduction.poll_timeout(),
+            shut,
+            self.overlay.poll_timeout(),
+            watch,
+            playout,
+            estimate,
+        ];
         due.into_iter().flatten().chain([self.refresh_at]).min()
     }
 
+    fn start_if_introduced(
+        &mut self,
+        now: Instant,
+        config: &Config,
+        links: &mut Links,
+        rng: &mut ChaCha12Rng,
+    ) {
+        if self.introduction.is_over(now, &self.view, links) {
+            self.start(now, config, links, rng);
+        }
+    }
+
     fn start(&mut self, now: Instant, config: &Config, links: &mut Links, rng: &mut ChaCha12Rng) {
-        self.start_at = None;
+        self.introduction.end();
         self.with_overlay(now, config, links, rng, |overlay, cx| overlay.start(cx));
     }
 
@@ -738,7 +774,12 @@ impl Session {
     ) {
         for step in steps {
             match step {
-                Step::Probe { stripe, parent } => links.send(parent, Message::Probe { stripe }),
+                Step::Probe { stripe, parent } => {
+                    links.send(parent, Message::Probe { stripe });
+                    self.with_overlay(now, config, links, rng, |overlay, cx| {
+                        overlay.on_doubt(cx, stripe);
+                    });
+                }
                 Step::Report { stripe, parent, silence } => {
                     self.with_overlay(now, config, links, rng, |overlay, cx| {
                         overlay.on_silence(cx, stripe, parent, silence);
@@ -783,6 +824,10 @@ impl Session {
                 }
                 Action::Stop { child, stripe } => self.forwarder.stop(&child, stripe),
                 Action::Announce => self.announce(links),
+                Action::Unreachable => {
+                    self.unreachable_until = Some(now + UNREACHABLE_FOR);
+                    self.update_capacity(now, config, links, rng);
+                }
             }
         }
     }

@@ -32,6 +32,10 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// generation for a tenth of it.
 const REPLAY_HORIZON: Duration = Duration::from_secs(120);
 
+/// How far behind the newest a newcomer begins, at least and at most, where there is a choice: with
+/// that it can play as soon as it has enough stripes, half a second before what comes live is due.
+const HEAD_START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
+
 /// What became of a header or chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Insert {
@@ -340,18 +344,29 @@ impl Store {
         }
     }
 
-    /// The generation at which pushing from `start` begins, given what is here.
-    pub(crate) fn first_to_push(&self, stripe: StripeId, start: Start) -> (GenerationId, u16) {
-        match start {
-            Start::At(generation, chunk) => (generation, chunk),
-            Start::Live => {
-                let mut held =
-                    self.generations.iter().rev().filter(|(_, g)| g.header(stripe).is_some());
-                let entry = held.find(|(_, stored)| stored.is_random_access());
-                let newest = self.newest().unwrap_or_default();
-                (entry.map_or(newest, |(generation, _)| *generation), 0)
-            }
+    /// The generation at which pushing from `start` begins, given what is here. For somebody who has
+    /// nothing yet: the newest one to begin with, or the one before where that leaves less than a
+    /// [`HEAD_START`] and the one before is not much older.
+    pub(crate) fn first_to_push(
+        &self,
+        now: Instant,
+        stripe: StripeId,
+        start: Start,
+    ) -> (GenerationId, u16) {
+        if let Start::At(generation, chunk) = start {
+            return (generation, chunk);
         }
+        let held = self.generations.iter().rev();
+        let mut entries =
+            held.filter(|(_, g)| g.header(stripe).is_some() && g.is_random_access()).peekable();
+        let newest = entries.peek().map(|(generation, _)| **generation);
+        let is_behind = |stored: &Stored| stored.first_arrival + HEAD_START.0 <= now;
+        let is_near = |stored: &Stored| stored.first_arrival + HEAD_START.1 > now;
+        let entry = entries
+            .find(|(_, stored)| is_behind(stored))
+            .filter(|(_, stored)| is_near(stored))
+            .map(|(generation, _)| *generation);
+        (entry.or(newest).or_else(|| self.newest()).unwrap_or_default(), 0)
     }
 }
 
@@ -448,6 +463,22 @@ mod tests {
             Some(headers[15].clone())
         );
         assert_eq!(stored.chunk(StripeId(15), 0), Some(chunks[15][0].clone()));
+    }
+
+    #[test]
+    fn a_newcomer_begins_half_a_second_back_and_never_much_further() {
+        let mut store = store();
+        let at = |millis: u64| Instant::from_micros(millis * 1_000);
+        for (id, millis) in [(1, 0), (2, 500), (3, 1_000)] {
+            let (headers, _) = generation(id, id);
+            store.insert_header(at(millis), headers[0].clone(), RETENTION);
+        }
+        let first = |now| store.first_to_push(at(now), StripeId(0), Start::Live).0;
+        assert_eq!(first(1_100), GenerationId(2));
+        assert_eq!(first(1_500), GenerationId(3));
+        assert_eq!(first(9_000), GenerationId(3), "what is old is not made older");
+        let given = Start::At(GenerationId(7), 3);
+        assert_eq!(store.first_to_push(at(1_100), StripeId(0), given), (GenerationId(7), 3));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The failure detector: a stripe that falls silent while others flow.
 //!
 //! ```text
-//!          a newer generation is `stall_after` old and the stripe lacks it
-//!   Fine ─────────────────────────────────────────────▶ Probing ──▶ no answer in time: Dead
+//!          a generation is here for longer than the stripe usually takes, and the stripe lacks it
+//!   Fine ─────────────────────────────────────────────▶ Probing ──▶ no answer: Doubtful, then Dead
 //!    ▲                                                    │
 //!    └──────── chunks of the stripe, or a new parent ─────┤
 //!             the parent lacks it as well, or is slow     └────────▶ patience, then Starved
@@ -14,11 +14,14 @@
 //!
 //! Decides when a parent has failed. What follows is left to the overlay policy.
 
+mod lag;
+
 use std::time::Duration;
 
 use banyan_wire::{GenerationId, PeerId, StripeId};
 
 use crate::store::Store;
+use crate::watch::lag::Lag;
 use crate::{Config, Instant};
 
 /// Between two parents left for being slow. It may be our own downlink that is, and then leaving
@@ -27,12 +30,17 @@ const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// How much longer than an orphan a slow parent is waited for: its uplink may only be catching up,
 /// and a new parent has to as well.
 const SLOW_PATIENCE: u32 = 4;
+/// The part of the time for an answer after which the policy may look for another parent, before it
+/// lets go of the one it has.
+const DOUBT_SHARE: u32 = 3;
 /// Between looks while no generation is here.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is the matter with a parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Silence {
+    /// It has not answered as soon as it could have.
+    Doubtful,
     /// It does not answer.
     Dead,
     /// It answers, and lacks the stripe itself or has it wait in its queue for longer than our
@@ -67,22 +75,33 @@ enum State {
     Fine,
     Probing {
         parent: PeerId,
+        /// `None` once the policy has been told.
+        doubt_at: Option<Instant>,
         give_up_at: Instant,
         since: Instant,
     },
     /// The parent answered that it lacks the stripe; ask again until patience ends.
-    Waiting {
+    Waiting { parent: PeerId, probe_at: Instant, since: Instant, is_slow: bool },
+}
+
+impl State {
+    fn probing(
+        now: Instant,
         parent: PeerId,
-        probe_at: Instant,
+        rtt: Duration,
+        config: &Config,
         since: Instant,
-        is_slow: bool,
-    },
+    ) -> Self {
+        let doubt_at = Some(now + rtt + config.probe_timeout / DOUBT_SHARE);
+        Self::Probing { parent, doubt_at, give_up_at: now + rtt + config.probe_timeout, since }
+    }
 }
 
 /// Watches the stripes of one peer.
 #[derive(Debug)]
 pub(crate) struct Watch {
     states: Vec<State>,
+    lags: Vec<Lag>,
     next_check: Instant,
     /// When the next parent may be left for being slow.
     slow_at: Instant,
@@ -92,6 +111,7 @@ impl Watch {
     pub(crate) fn new(stripes: usize) -> Self {
         Self {
             states: vec![State::Fine; stripes],
+            lags: vec![Lag::default(); stripes],
             next_check: Instant::ZERO,
             slow_at: Instant::ZERO,
         }
@@ -105,6 +125,13 @@ impl Watch {
     /// Chunks begin to flow: looks soon.
     pub(crate) fn wake(&mut self, now: Instant) {
         self.next_check = self.next_check.min(now);
+    }
+
+    /// The header of a generation came, so long after the generation's first.
+    pub(crate) fn on_header(&mut self, stripe: StripeId, lag: Duration) {
+        if let Some(lags) = self.lags.get_mut(stripe.index()) {
+            lags.note(lag);
+        }
     }
 
     /// Looks at every stripe. `parent_of` gives a stripe's parent, since when it has been,
@@ -123,18 +150,23 @@ impl Watch {
             // Nothing flows yet, so nothing can fall silent.
             self.next_check = now + IDLE_INTERVAL;
         }
-        let front = front(now, store, config.stall_after);
+        for stripe in store.stripes().iter() {
+            self.lags[stripe.index()].follow(parent_of(stripe).map(|(parent, ..)| parent));
+        }
         let mut steps = Vec::new();
-        let lacks = |head: Option<GenerationId>| front.is_some_and(|f| head.is_none_or(|h| h < f));
-        let lagging = store.stripes().iter().filter(|stripe| lacks(store.head(*stripe))).count();
-        let most_flow = lagging * 4 <= store.stripes().len();
+        let lacks = |stripe: StripeId| {
+            let front = front(now, store, self.lags[stripe.index()].patience(config.stall_after));
+            front.is_some_and(|front| store.head(stripe).is_none_or(|head| head < front))
+        };
+        let lagging: Vec<bool> = store.stripes().iter().map(lacks).collect();
+        let most_flow = lagging.iter().filter(|lags| **lags).count() * 4 <= store.stripes().len();
         for stripe in store.stripes().iter() {
             let state = &mut self.states[stripe.index()];
             let Some((parent, since, rtt)) = parent_of(stripe) else {
                 *state = State::Fine;
                 continue;
             };
-            let lags = lacks(store.head(stripe));
+            let lags = lagging[stripe.index()];
             // With one stripe there is no other to compare with: plain silence has to do.
             let newest = store.newest().and_then(|newest| store.get(newest));
             let is_silent = store.stripes().len() == 1
@@ -145,10 +177,15 @@ impl Watch {
                 continue;
             }
             match *state {
-                State::Probing { parent: probed, give_up_at, .. } if probed == parent => {
+                State::Probing { parent: probed, doubt_at, give_up_at, since }
+                    if probed == parent =>
+                {
                     if now >= give_up_at {
                         *state = State::Fine;
                         steps.push(Step::Report { stripe, parent, silence: Silence::Dead });
+                    } else if doubt_at.is_some_and(|at| now >= at) {
+                        *state = State::Probing { parent, doubt_at: None, give_up_at, since };
+                        steps.push(Step::Report { stripe, parent, silence: Silence::Doubtful });
                     }
                 }
                 State::Waiting { parent: asked, probe_at, since, is_slow } if asked == parent => {
@@ -161,14 +198,12 @@ impl Watch {
                         *state = State::Fine;
                         steps.push(Step::Report { stripe, parent, silence: Silence::Starved });
                     } else if now >= probe_at {
-                        let give_up_at = now + rtt + config.probe_timeout;
-                        *state = State::Probing { parent, give_up_at, since };
+                        *state = State::probing(now, parent, rtt, config, since);
                         steps.push(Step::Probe { stripe, parent });
                     }
                 }
                 State::Fine | State::Probing { .. } | State::Waiting { .. } => {
-                    let give_up_at = now + rtt + config.probe_timeout;
-                    *state = State::Probing { parent, give_up_at, since: now };
+                    *state = State::probing(now, parent, rtt, config, now);
                     steps.push(Step::Probe { stripe, parent });
                 }
             }
@@ -200,11 +235,11 @@ impl Watch {
     }
 }
 
-/// The newest generation that has been arriving for `stall_after`.
-fn front(now: Instant, store: &Store, stall_after: Duration) -> Option<GenerationId> {
+/// The newest generation that has been arriving for as long as `patience`.
+fn front(now: Instant, store: &Store, patience: Duration) -> Option<GenerationId> {
     store
         .iter()
         .rev()
-        .find(|(_, stored)| stored.first_arrival + stall_after <= now)
+        .find(|(_, stored)| stored.first_arrival + patience <= now)
         .map(|(generation, _)| generation)
 }

@@ -26,7 +26,7 @@ enum Command {
     Run {
         /// The scenario's file.
         scenario: PathBuf,
-        /// Only the variants whose name contains this.
+        /// Only the variant of this name, or, where there is none, those whose name contains this.
         #[arg(long)]
         variant: Option<String>,
         /// One seed, or a range such as 1..5 (both ends included).
@@ -106,8 +106,12 @@ fn jobs(
 ) -> Result<VecDeque<Job>> {
     let scenario_name = name_of(path);
     let mut jobs = VecDeque::new();
-    let wanted = |of: &Variant| variant.is_none_or(|wanted| of.name.contains(wanted));
-    for Variant { name, mut scenario } in load(path)?.into_iter().filter(wanted) {
+    let variants = load(path)?;
+    let is_exact = variants.iter().any(|of| Some(of.name.as_str()) == variant);
+    let wanted = |of: &Variant| {
+        variant.is_none_or(|name| if is_exact { of.name == name } else { of.name.contains(name) })
+    };
+    for Variant { name, mut scenario } in variants.into_iter().filter(wanted) {
         scenario.population.nodes = nodes.unwrap_or(scenario.population.nodes);
         for seed in range(seeds)? {
             let name = Name { scenario: scenario_name.clone(), variant: name.clone(), seed };

@@ -236,6 +236,7 @@ impl Overlay for PeerCast {
         silence: Silence,
     ) {
         match silence {
+            Silence::Doubtful => {}
             Silence::Dead | Silence::Starved => {
                 cx.send(parent, Message::Detach { stripe });
                 self.lose_parent(cx, stripe);

@@ -74,8 +74,14 @@ pub(crate) struct SplitStream {
     /// When better places are looked for next.
     improve_at: Option<Instant>,
     nonce: u32,
-    /// Children said to be dead, and until when they may prove to be alive.
+    /// Children that may be dead, and until when they may prove to be alive.
     suspects: BTreeMap<PeerId, Instant>,
+    /// Joiners that were told to come and did not, since one last came.
+    no_shows: u32,
+    /// Whether joiners are dialled that are told to come, because some could not dial us.
+    dials_joiners: bool,
+    /// When children may be asked for a sign of life again.
+    roll_call_at: Instant,
 }
 
 impl SplitStream {
@@ -99,6 +105,9 @@ impl SplitStream {
             improve_at: None,
             nonce: 0,
             suspects: BTreeMap::new(),
+            no_shows: 0,
+            dials_joiners: false,
+            roll_call_at: Instant::ZERO,
         }
     }
 
@@ -289,11 +298,36 @@ impl SplitStream {
         }
         self.tree(stripe).stop_searching();
         self.tree(stripe).mark_tried(lost.contact.peer);
-        let standby = if cx.config.forest.standby { self.standby(cx, stripe) } else { Vec::new() };
-        let grandparent = lost.standing.grandparent.filter(|_| cx.config.forest.standby);
-        let candidates = grandparent.into_iter().chain(standby).collect();
+        let candidates = self.successors(cx, stripe, lost.standing.grandparent);
         self.attach_or_seek(cx, stripe, candidates);
         self.update_reports(cx);
+    }
+
+    /// The parent may be dead: looks for another before that is certain.
+    fn doubt_parent(&mut self, cx: &mut Context<'_>, stripe: StripeId, doubted: PeerId) {
+        let tree = self.tree(stripe);
+        if !cx.config.forest.make_before_break || !tree.is_parent(&doubted) || tree.is_waiting() {
+            return;
+        }
+        let grandparent = tree.parent.as_ref().and_then(|p| p.standing.grandparent.clone());
+        tree.reset_search();
+        tree.mark_tried(doubted);
+        tree.lost = Some(doubted);
+        let candidates = self.successors(cx, stripe, grandparent);
+        self.attach_or_seek(cx, stripe, candidates);
+    }
+
+    /// Whom we turn to when the parent is lost: the grandparent, then other natives.
+    fn successors(
+        &self,
+        cx: &Context<'_>,
+        stripe: StripeId,
+        grandparent: Option<Contact>,
+    ) -> Vec<Contact> {
+        if !cx.config.forest.standby {
+            return Vec::new();
+        }
+        grandparent.into_iter().chain(self.standby(cx, stripe)).collect()
     }
 
     /// Natives of `stripe` that could be our parent, known before one is needed: those we are
@@ -451,6 +485,13 @@ impl Overlay for SplitStream {
 
     fn on_alive(&mut self, peer: PeerId) {
         self.suspects.remove(&peer);
+        for tree in self.trees.iter_mut().filter(|tree| tree.is_parent(&peer)) {
+            if tree.lost == Some(peer) {
+                // It was doubted without cause.
+                tree.lost = None;
+                tree.stop_searching();
+            }
+        }
     }
 
     fn on_peer_gone(&mut self, cx: &mut Context<'_>, peer: PeerId) {
@@ -474,6 +515,18 @@ impl Overlay for SplitStream {
         }
     }
 
+    fn on_doubt(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        let Some(parent) = &self.trees[stripe.index()].parent else { return };
+        let (lost, grandparent) = (parent.contact.peer, parent.standing.grandparent.clone());
+        let is_ordered = self.is_ordered(cx.local, stripe);
+        let successors = self.successors(cx, stripe, grandparent).into_iter();
+        let fits = |contact: &Contact| contact.peer != lost && (is_ordered || !contact.is_source);
+        // A connection is the longer part of what it takes to attach.
+        if let Some(next) = successors.into_iter().find(fits) {
+            cx.links.connect(&next);
+        }
+    }
+
     fn on_silence(
         &mut self,
         cx: &mut Context<'_>,
@@ -482,6 +535,7 @@ impl Overlay for SplitStream {
         silence: Silence,
     ) {
         match silence {
+            Silence::Doubtful => self.doubt_parent(cx, stripe, parent),
             Silence::Dead => {
                 cx.view.remove(&parent);
                 // Whoever does not answer for one stripe is not asked for the others either, and
@@ -508,6 +562,7 @@ impl Overlay for SplitStream {
 
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         for stripe in cx.local.stripes.iter() {
+            self.no_shows += self.tree(stripe).lapse(cx.now);
             self.tree(stripe).expire(cx);
             if matches!(self.tree(stripe).search, Search::Attaching(_)) {
                 let request = self.request(cx, stripe);
@@ -537,6 +592,7 @@ impl Overlay for SplitStream {
         if self.review_at.is_some_and(|at| at <= cx.now) {
             self.review_roles(cx);
         }
+        self.doubt_reach(cx);
         self.finish_vacating(cx);
         if self.supply_at.is_some_and(|at| at <= cx.now) {
             self.supply_all(cx);

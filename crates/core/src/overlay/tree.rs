@@ -603,11 +603,17 @@ impl Tree {
         true
     }
 
+    /// Forgets places nobody came for. Returns how many there were.
+    pub(crate) fn lapse(&mut self, now: Instant) -> u32 {
+        let before = self.reserved.len();
+        self.reserved.retain(|_, until| *until > now);
+        u32::try_from(before - self.reserved.len()).unwrap_or(u32::MAX)
+    }
+
     /// Forgets places nobody came for and children whose time is over. Returns whether anything
     /// changed.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) -> bool {
-        let places = self.reserved.len();
-        self.reserved.retain(|_, until| *until > cx.now);
+        let has_lapsed = self.lapse(cx.now) > 0;
         let over: Vec<PeerId> = self
             .children
             .iter()
@@ -620,7 +626,7 @@ impl Tree {
             let (stripe, reason, candidates) = (self.stripe, Reason::Full, Vec::new());
             cx.send(*peer, Message::Redirect { stripe, reason, candidates });
         }
-        !over.is_empty() || places != self.reserved.len()
+        !over.is_empty() || has_lapsed
     }
 
     /// What to tell a child about our place. `population` and `spare` as the source says; with

@@ -203,6 +203,14 @@ impl SplitStream {
         }
     }
 
+    /// The parent in `stripe` sent somebody after one of the free slots we reported, and counts on one
+    /// less until it hears of us.
+    pub(super) fn note_claimed(&mut self, stripe: StripeId) {
+        if let Some(report) = &mut self.told[stripe.index()].report {
+            report.free_slots = report.free_slots.saturating_sub(1);
+        }
+    }
+
     /// A new parent takes for granted what the request for it said.
     pub(super) fn begin_account(&mut self, cx: &Context<'_>, stripe: StripeId) {
         let request = self.trees[stripe.index()].request;

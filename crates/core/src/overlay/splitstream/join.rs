@@ -159,6 +159,9 @@ impl SplitStream {
         }
         cx.view.insert(cx.now, join.joiner.clone(), false);
         self.suspect(cx, join.stripe, join.lost);
+        if join.is_descending && self.tree(join.stripe).is_parent(&from) {
+            self.note_claimed(join.stripe);
+        }
         if self.can_serve(cx.local, join.stripe) {
             self.place(cx, join);
         } else {
@@ -243,6 +246,7 @@ impl SplitStream {
             join.is_descending = true;
             return hand_on(cx, join, &child);
         }
+        self.call_roll(cx);
         if join.is_descending {
             // Somebody was quicker. Its next try will find the counts corrected.
             return self.fail_join(cx, join, Reason::Full);
@@ -310,6 +314,9 @@ impl SplitStream {
         if !join.joiner.roles.contains(stripe) && self.free_here(cx.local, cx.config, stripe) > 0 {
             let until = place_until(cx);
             self.tree(stripe).reserved.insert(join.joiner.peer, until);
+        }
+        if self.dials_joiners {
+            cx.links.connect(&join.joiner);
         }
         let mut path = join.path;
         let Some(next) = path.pop() else { return };

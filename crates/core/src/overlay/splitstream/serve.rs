@@ -6,13 +6,21 @@
 //! comes before it and has room, so that no search follows.
 
 use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use banyan_wire::{Contact, MAX_CANDIDATES, Message, PeerId, Reason, Start, StripeId};
 
 use crate::local::class_of;
-use crate::overlay::Context;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::tree::Request;
+use crate::overlay::{Action, Context};
+
+/// Joiners in a row that do not come, after which it is believed that they cannot.
+const NO_SHOWS: u32 = 2;
+/// Between two looks for children that are dead.
+const ROLL_CALL_INTERVAL: Duration = Duration::from_secs(2);
+/// Silence after which a child is asked for a sign of life.
+const SILENT_AFTER: Duration = Duration::from_millis(500);
 
 impl SplitStream {
     /// A peer asks to be our child.
@@ -40,6 +48,9 @@ impl SplitStream {
             cx.send(from, Message::Redirect { stripe, reason: Reason::Loop, candidates });
             return;
         }
+        if self.trees[stripe.index()].reserved.contains_key(&from) {
+            self.no_shows = 0;
+        }
         let tree = &self.trees[stripe.index()];
         let has_place = tree.children.get(&from).is_some_and(|child| child.leaves_by.is_none())
             || tree.reserved.contains_key(&from);
@@ -50,6 +61,7 @@ impl SplitStream {
                 self.yielding_child(stripe).filter(|_| request.is_entitled)
             };
             let Some(victim) = victim else {
+                self.call_roll(cx);
                 let candidates = self.room_elsewhere(cx, stripe, &from);
                 cx.send(from, Message::Redirect { stripe, reason: Reason::Full, candidates });
                 return;
@@ -69,12 +81,15 @@ impl SplitStream {
         let standing = self.standing(cx, stripe);
         let before = self.trees[stripe.index()].children.get(&from).map_or(0, |child| child.slots);
         self.shortages[stripe.index()].account(before, request.slots.0);
+        let levelled = self.leveller(cx, stripe, before, &idle.1);
+        // What is to go at once is not served what is past.
+        let start = if levelled.is_some() { (cx.resume)(stripe) } else { start };
         self.tree(stripe).take_child(cx, child, idle, request.slots, start, standing);
         if cx.local.is_source {
             self.shortages[stripe.index()].served(&from);
-            if is_native {
-                self.level(cx, stripe, from);
-            }
+        }
+        if let Some(levelled) = levelled {
+            self.level(cx, stripe, levelled);
         }
         self.update_reports(cx);
     }
@@ -92,6 +107,43 @@ impl SplitStream {
         if let Entry::Vacant(suspect) = self.suspects.entry(lost) {
             suspect.insert(cx.now + cx.view.rtt(&lost) + cx.config.probe_timeout);
             cx.send(lost, Message::Probe { stripe });
+        }
+    }
+
+    /// Where several joiners in a row were told to come and did not, they cannot dial us: we dial
+    /// them from then on. If that does not help, and nobody else is served either, the slots we report
+    /// are none.
+    pub(super) fn doubt_reach(&mut self, cx: &mut Context<'_>) {
+        self.dials_joiners |= self.no_shows >= NO_SHOWS;
+        let is_alone = self.trees.iter().all(|tree| tree.children.is_empty());
+        if self.no_shows >= 2 * NO_SHOWS && is_alone && !cx.local.is_source {
+            self.no_shows = 0;
+            cx.actions.push(Action::Unreachable);
+        }
+    }
+
+    /// Somebody needs a slot here, and there is none: children that have been silent for a while are
+    /// asked for a sign of life, all of them at most once in [`ROLL_CALL_INTERVAL`]. After a mass death
+    /// a slot in four may be held by the dead, until the transport notices.
+    pub(super) fn call_roll(&mut self, cx: &mut Context<'_>) {
+        if cx.now < self.roll_call_at {
+            return;
+        }
+        self.roll_call_at = cx.now + ROLL_CALL_INTERVAL;
+        for tree in &self.trees {
+            for child in tree.committed() {
+                let peer = child.contact.peer;
+                let heard_at = cx.links.heard_at(&peer).unwrap_or_default();
+                if heard_at + SILENT_AFTER > cx.now {
+                    continue;
+                }
+                if let Entry::Vacant(suspect) = self.suspects.entry(peer) {
+                    // It may only be busy: nobody misses it yet.
+                    let patience = cx.view.rtt(&peer) + cx.config.probe_timeout * 2;
+                    suspect.insert(cx.now + patience);
+                    cx.links.send(peer, Message::Probe { stripe: tree.stripe });
+                }
+            }
         }
     }
 
@@ -174,7 +226,7 @@ impl SplitStream {
         }
         cx.local.class = class;
         cx.view.set_own(cx.local.roles, class);
-        cx.actions.push(crate::overlay::Action::Announce);
+        cx.actions.push(Action::Announce);
         for stripe in cx.local.roles.iter() {
             let parent = self.trees[stripe.index()].parent.as_ref();
             if parent.is_some_and(|parent| !cx.local.is_below(&parent.contact, stripe)) {

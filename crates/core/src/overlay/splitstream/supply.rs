@@ -27,7 +27,7 @@ use crate::Instant;
 use crate::local::{Local, share};
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::roles::Appointment;
-use crate::overlay::tree::{Knows, Request};
+use crate::overlay::tree::{Child, Knows, Request};
 use crate::overlay::{Context, Tree};
 
 /// Joiners counted as waiting for one stripe. At the limit further ones are not counted.
@@ -85,8 +85,9 @@ pub(super) struct Shortage {
     lent_since: Option<Instant>,
     /// Since when slots have been lacking without a pause.
     short_since: Option<Instant>,
-    /// JOINs that may go on towards the source, until when that is reckoned anew.
-    credit: (u32, Instant),
+    /// JOINs that may go on towards the source: of how many free slots, how many are left, and until
+    /// when that is believed.
+    credit: (u32, u32, Instant),
     /// JOINs that wait here, and until when.
     parked: VecDeque<(Join, Instant)>,
 }
@@ -236,11 +237,17 @@ impl SplitStream {
     pub(super) fn serve_parked(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
         // Each once: one that finds no slot all the same is parked again.
         for _ in 0..self.shortages[stripe.index()].parked.len() {
-            if !self.has_slot(cx, stripe) && self.is_tree_full(cx.local, stripe) {
+            let is_full = self.is_tree_full(cx.local, stripe);
+            if is_full && !self.has_slot(cx, stripe, &[]) {
                 return;
             }
             let Some((join, _)) = self.shortages[stripe.index()].parked.pop_front() else { return };
-            self.place(cx, join);
+            if is_full && !self.has_slot(cx, stripe, &join.path) {
+                // The slot is where it came from; its next try finds it.
+                self.fail_join(cx, join, Reason::Full);
+            } else {
+                self.place(cx, join);
+            }
         }
     }
 
@@ -256,12 +263,12 @@ impl SplitStream {
         // Without a parent we wait with it: our own JOIN is on its way.
         let Some(parent) = &self.trees[stripe.index()].parent else { return false };
         let spare = parent.standing.spare;
-        let credit = &mut self.shortages[stripe.index()].credit;
-        if cx.now >= credit.1 {
-            *credit = (spare, cx.now + CREDIT_INTERVAL);
+        let (of, left, until) = &mut self.shortages[stripe.index()].credit;
+        if cx.now >= *until || spare > *of {
+            (*of, *left, *until) = (spare, spare, cx.now + CREDIT_INTERVAL);
         }
-        let may = credit.0 > 0 && spare > 0;
-        credit.0 = credit.0.saturating_sub(1);
+        let may = *left > 0 && spare > 0;
+        *left = left.saturating_sub(1);
         may
     }
 
@@ -280,9 +287,12 @@ impl SplitStream {
         others.filter_map(move |join| self.implied_idle(local, &join.joiner, stripe, join.idle))
     }
 
-    fn has_slot(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
+    /// Whether there is a free slot here, or below a child that is not among `visited`.
+    fn has_slot(&self, cx: &Context<'_>, stripe: StripeId, visited: &[PeerId]) -> bool {
+        let is_open =
+            |child: &Child| child.free_slots > 0 && !visited.contains(&child.contact.peer);
         self.free_here(cx.local, cx.config, stripe) > 0
-            || self.trees[stripe.index()].committed().any(|child| child.free_slots > 0)
+            || self.trees[stripe.index()].committed().any(is_open)
     }
 
     /// Tells joiners that have waited long enough.
@@ -475,24 +485,38 @@ impl SplitStream {
         true
     }
 
-    /// At the source: a native that has just come, and serves nobody yet, is asked to take the stripe
-    /// that has the fewest slots instead, if it has far fewer.
-    pub(super) fn level(&mut self, cx: &mut Context<'_>, stripe: StripeId, native: PeerId) {
-        let Some(child) = self.trees[stripe.index()].children.get(&native) else { return };
-        let idle = child.movable.iter().find(|idle| idle.peer == native && idle.children == 0);
-        let Some(idle) = idle.copied().filter(|idle| self.may_ask(cx, idle)) else { return };
-        if idle.role.is_none() {
-            return;
+    /// At the source: the stripe that a native which comes for `stripe`, and serves nobody yet, is to
+    /// take instead: the one that has the fewest slots, if it has far fewer. `counted` of its slots are
+    /// counted there already.
+    pub(super) fn leveller(
+        &self,
+        cx: &Context<'_>,
+        stripe: StripeId,
+        counted: u32,
+        movable: &[Idle],
+    ) -> Option<(StripeId, Idle)> {
+        if !cx.local.is_source {
+            return None;
         }
+        let is_bound = |idle: &&Idle| idle.children == 0 && idle.role.is_some();
+        let idle = movable.iter().find(is_bound).filter(|idle| self.may_ask(cx, idle))?;
         let others = cx.local.stripes.iter().filter(|other| *other != stripe);
         let to_come = |other: &StripeId| self.supply_to_come(cx, *other);
-        let Some(least) = others.min_by_key(to_come) else { return };
-        let gap = self.supply_of(stripe) - to_come(&least);
-        if 2 * gap >= 3 * i64::from(idle.slots) {
-            self.promise(cx, least, &idle);
-            let appointment = Appointment { peer: native, role: least, is_second: false };
-            self.pass_on_adopt(cx, stripe, appointment);
-        }
+        let least = others.min_by_key(to_come)?;
+        let have = self.supply_of(stripe) + i64::from(idle.slots) - i64::from(counted);
+        (2 * (have - to_come(&least)) >= 3 * i64::from(idle.slots)).then_some((least, *idle))
+    }
+
+    /// At the source: asks a native that has come for `stripe` to take `role` instead.
+    pub(super) fn level(
+        &mut self,
+        cx: &mut Context<'_>,
+        stripe: StripeId,
+        (role, idle): (StripeId, Idle),
+    ) {
+        self.promise(cx, role, &idle);
+        let appointment = Appointment { peer: idle.peer, role, is_second: false };
+        self.pass_on_adopt(cx, stripe, appointment);
     }
 
     /// Asks willing peers of the tree to serve `stripe` besides their own.
@@ -554,7 +578,7 @@ impl SplitStream {
 
 /// How long a JOIN is parked: its joiner waits for the answer, and that has a way to go.
 fn parked_for(cx: &Context<'_>) -> Duration {
-    cx.config.join_timeout / 2
+    cx.config.join_timeout.mul_f64(0.3)
 }
 
 /// Adds what is believed in until `until`, and forgets what no longer is.

@@ -1,0 +1,122 @@
+//! Whom a newcomer turns to first: the members it knows, then those that they know, and the source
+//! last, which a crowd would drown.
+
+#![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
+
+use std::time::Duration;
+
+use banyan_core::{Config, Input, Instant, Output, Peer, Role, Setup};
+use banyan_wire::{
+    BroadcastKey, Contact, Manifest, Message, Overlay, PeerId, Roles, SignedManifest, StripeCount,
+    StripeId,
+};
+use bytes::Bytes;
+
+const SOURCE: PeerId = PeerId([1; 32]);
+const INTRODUCER: PeerId = PeerId([2; 32]);
+
+fn contact(peer: PeerId, roles: Roles) -> Contact {
+    let addresses = vec![Bytes::from_static(b"somewhere")];
+    Contact { peer, roles, capacity: 32, addresses, is_source: peer == SOURCE, class: 6 }
+}
+
+/// A viewer that was given the manifest and `known`, and says what it does.
+struct Newcomer {
+    peer: Peer,
+    now: Instant,
+    dialled: Vec<PeerId>,
+    joins: Vec<PeerId>,
+}
+
+impl Newcomer {
+    fn new(known: Vec<Contact>) -> Self {
+        let key = BroadcastKey::from_seed(&[9; 32]);
+        let (broadcast, now) = (key.broadcast(), Instant::ZERO);
+        let setup = Setup {
+            broadcast,
+            peer: PeerId([7; 32]),
+            role: Role::Viewer,
+            addresses: Vec::new(),
+            config: Config::default(),
+        };
+        let manifest = Manifest {
+            broadcast,
+            sequence: 1,
+            title: String::new(),
+            stripes: StripeCount::DEFAULT,
+            overlay: Overlay::SplitStream,
+            stripe_rate: 100_000,
+            generation_millis: 500,
+            tracks: Vec::new(),
+            source: contact(SOURCE, Roles::NONE),
+            created_at: 0,
+            ended_at: None,
+        };
+        let peer = Peer::new(setup, now, [0; 32]).unwrap();
+        let mut newcomer = Self { peer, now, dialled: Vec::new(), joins: Vec::new() };
+        newcomer.peer.set_manifest(now, SignedManifest::sign(manifest, &key).unwrap());
+        newcomer.tell(Input::Contacts { contacts: known });
+        newcomer
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.peer.handle(self.now, input);
+        self.drain();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.peer.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.peer.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.peer.poll_output() {
+            match output {
+                Output::Connect { contact } => self.dialled.push(contact.peer),
+                Output::Send { to, message: Message::Join(_), .. } => self.joins.push(to),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn who_knows_a_member_asks_it_and_then_those_that_it_knows_but_not_the_source() {
+    let mut newcomer = Newcomer::new(vec![contact(INTRODUCER, Roles::one(StripeId(3)))]);
+    newcomer.wait(Duration::from_millis(600));
+    assert_eq!(newcomer.dialled, [INTRODUCER]);
+    newcomer.tell(Input::Connected { peer: INTRODUCER });
+    let natives = |n: u8| contact(PeerId([100 + n; 32]), Roles::one(StripeId(n)));
+    let contacts = (0..16).map(natives).collect();
+    let message = Message::Contacts { contacts };
+    newcomer.tell(Input::Received { peer: INTRODUCER, message });
+    let asked: Vec<PeerId> = newcomer.dialled[1..].iter().chain(&newcomer.joins).copied().collect();
+    assert!(asked.len() >= 15, "every stripe is looked for: {asked:?}");
+    // As a native, nobody comes before it but the source, perhaps.
+    assert!(asked.iter().filter(|peer| **peer == SOURCE).count() <= 1, "{asked:?}");
+}
+
+#[test]
+fn who_knows_nobody_asks_the_source_for_contacts_before_it_asks_for_stripes() {
+    let mut newcomer = Newcomer::new(Vec::new());
+    newcomer.wait(Duration::from_millis(500));
+    assert_eq!(newcomer.dialled, [SOURCE]);
+    newcomer.tell(Input::Connected { peer: SOURCE });
+    assert!(newcomer.joins.is_empty());
+    newcomer
+        .tell(Input::Received { peer: SOURCE, message: Message::Contacts { contacts: vec![] } });
+    assert_eq!(newcomer.joins, [SOURCE; 16]);
+}
+
+#[test]
+fn members_that_do_not_answer_do_not_hold_a_newcomer_up() {
+    let mut newcomer = Newcomer::new(vec![contact(INTRODUCER, Roles::one(StripeId(3)))]);
+    newcomer.wait(Duration::from_millis(1_500));
+    newcomer.tell(Input::Connected { peer: SOURCE });
+    assert!(newcomer.joins.contains(&SOURCE), "{:?}", newcomer.dialled);
+}

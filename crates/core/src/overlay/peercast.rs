@@ -14,7 +14,7 @@ use banyan_wire::{
 };
 
 use crate::local::Local;
-use crate::overlay::tree::{Accepted, Request, Search};
+use crate::overlay::tree::{Accepted, Request, Search, nothing_of};
 use crate::overlay::{Context, Overlay, Tree};
 use crate::watch::Silence;
 use crate::{Event, Instant, Violation};
@@ -69,7 +69,7 @@ impl PeerCast {
             let candidates = cx.view.source().cloned().into_iter().collect();
             cx.send(from, Message::Redirect { stripe, reason, candidates });
         } else if is_child || has_room {
-            tree.take_child(cx, child, Default::default(), (0, 0), start, standing);
+            tree.take_child(cx, child, nothing_of(stripe), start, standing);
         } else {
             let candidates = self.next_in_turn(stripe);
             cx.send(from, Message::Redirect { stripe, reason: Reason::Full, candidates });

@@ -24,7 +24,7 @@ use std::time::Duration;
 use rand::RngExt;
 
 use banyan_wire::{
-    Contact, Idle, MAX_ANCESTORS, Message, PeerId, Reason, Roles, Standing, Start, StripeId,
+    Contact, MAX_ANCESTORS, Message, PeerId, Reason, Report, Roles, Standing, Start, StripeId,
 };
 
 use crate::overlay::{Action, Context};
@@ -64,17 +64,16 @@ pub(crate) enum Knows {
 impl Child {
     /// It is not to be counted on for `peer` any more, until it names it again.
     pub(crate) fn forget_named(&mut self, peer: &PeerId) {
-        self.idle.retain(|idle| idle.peer != *peer);
-        self.movable.retain(|idle| idle.peer != *peer);
-        self.willing.retain(|other| other != peer);
+        forget_named(&mut self.report, peer);
     }
 
     /// How it is likely to reach `peer`.
     pub(crate) fn knows(&self, peer: &PeerId) -> Knows {
-        let mut named = self.idle.iter().chain(&self.movable).map(|idle| &idle.peer);
+        let report = &self.report;
+        let mut named = report.idle.iter().chain(&report.movable).map(|idle| &idle.peer);
         if self.contact.peer == *peer {
             Knows::Is
-        } else if named.any(|other| other == peer) || self.willing.contains(peer) {
+        } else if named.any(|other| other == peer) || report.willing.contains(peer) {
             Knows::Names
         } else if self.named.contains(peer) {
             Knows::Named
@@ -85,8 +84,9 @@ impl Child {
 
     /// Remembers whom the reports name.
     pub(crate) fn note_names(&mut self) {
-        let names = self.idle.iter().chain(&self.movable).map(|idle| &idle.peer);
-        let names = names.chain(&self.willing);
+        let report = &self.report;
+        let names = report.idle.iter().chain(&report.movable).map(|idle| &idle.peer);
+        let names = names.chain(&report.willing);
         for peer in names {
             self.named.retain(|other| other != peer);
             self.named.push(*peer);
@@ -110,20 +110,11 @@ pub(crate) struct Parent {
 #[derive(Clone, Debug)]
 pub(crate) struct Child {
     pub(crate) contact: Contact,
-    pub(crate) free_slots: u32,
-    pub(crate) free_depth: u32,
-    pub(crate) members: u32,
-    pub(crate) idle: Vec<Idle>,
-    pub(crate) movable: Vec<Idle>,
-    pub(crate) willing: Vec<PeerId>,
+    /// Its last report, or what its request implied, less what we have counted on since.
+    pub(crate) report: Report,
     /// Whom its reports named last, the newest last: an appointment made before the newest report
     /// still finds its way.
-    pub(crate) named: Vec<PeerId>,
-    pub(crate) yielding: u32,
-    pub(crate) waiting: u32,
-    /// What natives of its subtree have for the stripe, and how much of that goes when it can.
-    pub(crate) slots: u32,
-    pub(crate) relief: u32,
+    named: Vec<PeerId>,
     /// It has been told to find another parent and is served until then at the latest.
     pub(crate) leaves_by: Option<Instant>,
 }
@@ -160,6 +151,30 @@ pub(crate) struct Request {
 
 /// No search, and none due.
 const IDLE_SEARCH: Search = Search::Resting { retry_at: None };
+
+/// What is known of a subtree that has said nothing: its top is a member.
+pub(crate) const fn nothing_of(stripe: StripeId) -> Report {
+    Report {
+        stripe,
+        free_slots: 0,
+        free_depth: 0,
+        members: 1,
+        idle: Vec::new(),
+        willing: Vec::new(),
+        yielding: 0,
+        waiting: 0,
+        movable: Vec::new(),
+        slots: 0,
+        relief: 0,
+    }
+}
+
+/// `peer` is not to be counted on any more by what `report` said.
+pub(crate) fn forget_named(report: &mut Report, peer: &PeerId) {
+    report.idle.retain(|idle| idle.peer != *peer);
+    report.movable.retain(|idle| idle.peer != *peer);
+    report.willing.retain(|other| other != peer);
+}
 
 /// What an ACCEPT meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,12 +255,12 @@ impl Tree {
 
     /// Peers in our subtree, ourselves not counted.
     pub(crate) fn members_below(&self) -> u32 {
-        self.sum_below(|child| child.members)
+        self.sum_below(|report| report.members)
     }
 
     /// The sum of what the children that are to stay report.
-    pub(crate) fn sum_below(&self, count: impl Fn(&Child) -> u32) -> u32 {
-        self.committed().fold(0, |sum, child| sum.saturating_add(count(child)))
+    pub(crate) fn sum_below(&self, count: impl Fn(&Report) -> u32) -> u32 {
+        self.committed().fold(0, |sum, child| sum.saturating_add(count(&child.report)))
     }
 
     /// Whether the way up ends at the source, as far as we were told.
@@ -493,13 +508,12 @@ impl Tree {
 
     // ---- Downwards ------------------------------------------------------------------------
 
-    /// Takes a child, or takes it again.
+    /// Takes a child, or takes it again. `report` is what its request implies.
     pub(crate) fn take_child(
         &mut self,
         cx: &mut Context<'_>,
         contact: Contact,
-        (idle, movable): (Vec<Idle>, Vec<Idle>),
-        (slots, free_slots): (u32, u32),
+        report: Report,
         start: Start,
         standing: Standing,
     ) {
@@ -508,21 +522,7 @@ impl Tree {
         // So that all children have been told the same: what they are told later is compared with
         // what they were told last.
         self.tell_children(cx, standing.clone());
-        let mut child = Child {
-            contact,
-            free_slots,
-            free_depth: 0,
-            members: 1,
-            idle,
-            movable,
-            willing: Vec::new(),
-            named: Vec::new(),
-            yielding: 0,
-            waiting: 0,
-            slots,
-            relief: 0,
-            leaves_by: None,
-        };
+        let mut child = Child { contact, report, named: Vec::new(), leaves_by: None };
         child.note_names();
         let before = self.counts();
         if self.children.insert(peer, child).is_some_and(|old| old.leaves_by.is_some()) {

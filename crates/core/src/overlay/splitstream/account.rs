@@ -17,7 +17,7 @@ use crate::Instant;
 use crate::local::share;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::supply::cheapest;
-use crate::overlay::tree::Child;
+use crate::overlay::tree::{Child, forget_named};
 use crate::overlay::{Context, Tree};
 
 /// Report intervals between reports that only say who is idle or willing.
@@ -88,7 +88,7 @@ impl SplitStream {
             willing.push(cx.local.peer);
         }
         let mut yielding = u32::from(self.is_yielding(cx, stripe));
-        for child in tree.committed() {
+        for child in tree.committed().map(|child| &child.report) {
             if child.free_slots > 0 {
                 free_slots = free_slots.saturating_add(child.free_slots);
                 free_depth = free_depth.min(child.free_depth.saturating_add(1));
@@ -197,9 +197,7 @@ impl SplitStream {
     /// had all the same, after it could not take the role, the parent is told of it anew.
     pub(super) fn note_appointed(&mut self, stripe: StripeId, peer: &PeerId) {
         if let Some(report) = &mut self.told[stripe.index()].report {
-            report.idle.retain(|idle| idle.peer != *peer);
-            report.movable.retain(|idle| idle.peer != *peer);
-            report.willing.retain(|other| other != peer);
+            forget_named(report, peer);
         }
     }
 
@@ -214,23 +212,7 @@ impl SplitStream {
     /// A new parent takes for granted what the request for it said.
     pub(super) fn begin_account(&mut self, cx: &Context<'_>, stripe: StripeId) {
         let request = self.trees[stripe.index()].request;
-        let (slots, free_slots) = request.slots;
-        let (idle, movable) = self.implied(cx.local, &cx.local.contact(), stripe, request);
-        let (free_depth, members, yielding, waiting, relief) = (0, 1, 0, 0, 0);
-        let willing = Vec::new();
-        let report = Some(Report {
-            stripe,
-            free_slots,
-            free_depth,
-            members,
-            idle,
-            willing,
-            yielding,
-            waiting,
-            movable,
-            slots,
-            relief,
-        });
+        let report = Some(self.implied(cx.local, &cx.local.contact(), stripe, request));
         self.told[stripe.index()] = Told { report, due: None, last_at: Instant::ZERO };
     }
 
@@ -258,7 +240,7 @@ impl SplitStream {
     /// At the source: free slots of a tree.
     pub(super) fn free_slots(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
         let here = self.free_here(cx.local, cx.config, stripe);
-        let below = self.trees[stripe.index()].sum_below(|child| child.free_slots);
+        let below = self.trees[stripe.index()].sum_below(|report| report.free_slots);
         here.saturating_add(below)
     }
 
@@ -288,21 +270,13 @@ impl SplitStream {
     }
 
     pub(super) fn on_report(&mut self, cx: &mut Context<'_>, from: PeerId, report: Report) {
-        if let Some(child) = self.trees[report.stripe.index()].children.get_mut(&from) {
-            self.shortages[report.stripe.index()].account(child.slots, report.slots);
-            child.free_slots = report.free_slots;
-            child.free_depth = report.free_depth;
-            child.members = report.members.max(1);
-            child.idle = report.idle;
-            child.movable = report.movable;
-            child.willing = report.willing;
-            child.yielding = report.yielding;
-            child.waiting = report.waiting;
-            child.slots = report.slots;
-            child.relief = report.relief;
+        let stripe = report.stripe;
+        if let Some(child) = self.trees[stripe.index()].children.get_mut(&from) {
+            self.shortages[stripe.index()].account(child.report.slots, report.slots);
+            child.report = Report { members: report.members.max(1), ..report };
             child.note_names();
         }
-        self.serve_parked(cx, report.stripe);
+        self.serve_parked(cx, stripe);
         self.update_reports(cx);
     }
 

@@ -222,7 +222,9 @@ impl SplitStream {
                 let order = &cx.local.order;
                 order.rank_of(&child.contact, stripe) < order.rank_of(&join.joiner, stripe)
             })
-            .min_by_key(|child| (child.free_slots == 0, child.members, child.contact.peer));
+            .min_by_key(|child| {
+                (child.report.free_slots == 0, child.report.members, child.contact.peer)
+            });
         match below.map(|child| child.contact.clone()) {
             Some(child) => hand_on(cx, join, &child),
             None => self.fail_join(cx, join, Reason::Full),
@@ -267,10 +269,10 @@ impl SplitStream {
             .tree(stripe)
             .children
             .values_mut()
-            .filter(|child| child.leaves_by.is_none() && child.free_slots > 0)
+            .filter(|child| child.leaves_by.is_none() && child.report.free_slots > 0)
             .filter(|child| !visited.contains(&child.contact.peer))
-            .min_by_key(|child| (child.free_depth, u32::MAX - child.free_slots))?;
-        child.free_slots -= 1;
+            .min_by_key(|child| (child.report.free_depth, u32::MAX - child.report.free_slots))?;
+        child.report.free_slots -= 1;
         Some(child.contact.clone())
     }
 
@@ -282,9 +284,9 @@ impl SplitStream {
             .children
             .values_mut()
             .filter(|child| child.leaves_by.is_none() && child.contact.roles.contains(stripe))
-            .filter(|child| child.yielding > 0 && !visited.contains(&child.contact.peer))
-            .max_by_key(|child| child.yielding)?;
-        child.yielding -= 1;
+            .filter(|child| child.report.yielding > 0 && !visited.contains(&child.contact.peer))
+            .max_by_key(|child| child.report.yielding)?;
+        child.report.yielding -= 1;
         Some(child.contact.clone())
     }
 

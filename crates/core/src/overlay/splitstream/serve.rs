@@ -77,14 +77,15 @@ impl SplitStream {
             };
             self.tree(stripe).hand_over(cx, victim, Reason::Replaced, candidates);
         }
-        let idle = self.implied(cx.local, &child, stripe, request);
+        let report = self.implied(cx.local, &child, stripe, request);
         let standing = self.standing(cx, stripe);
-        let before = self.trees[stripe.index()].children.get(&from).map_or(0, |child| child.slots);
-        self.shortages[stripe.index()].account(before, request.slots.0);
-        let levelled = self.leveller(cx, stripe, before, &idle.1);
+        let before =
+            self.trees[stripe.index()].children.get(&from).map_or(0, |child| child.report.slots);
+        self.shortages[stripe.index()].account(before, report.slots);
+        let levelled = self.leveller(cx, stripe, before, &report.movable);
         // What is to go at once is not served what is past.
         let start = if levelled.is_some() { (cx.resume)(stripe) } else { start };
-        self.tree(stripe).take_child(cx, child, idle, request.slots, start, standing);
+        self.tree(stripe).take_child(cx, child, report, start, standing);
         if cx.local.is_source {
             self.shortages[stripe.index()].served(&from);
         }
@@ -100,10 +101,11 @@ impl SplitStream {
     pub(super) fn suspect(&mut self, cx: &mut Context<'_>, stripe: StripeId, lost: Option<PeerId>) {
         let Some(lost) = lost else { return };
         let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
-        (child.free_slots, child.yielding) = (0, 0);
-        child.idle.clear();
-        child.movable.clear();
-        child.willing.clear();
+        let report = &mut child.report;
+        (report.free_slots, report.yielding) = (0, 0);
+        report.idle.clear();
+        report.movable.clear();
+        report.willing.clear();
         if let Entry::Vacant(suspect) = self.suspects.entry(lost) {
             suspect.insert(cx.now + cx.view.rtt(&lost) + cx.config.probe_timeout);
             cx.send(lost, Message::Probe { stripe });
@@ -173,7 +175,7 @@ impl SplitStream {
         let tree = &self.trees[stripe.index()];
         let yielding = tree
             .committed()
-            .filter(|child| !child.contact.roles.contains(stripe) && child.yielding > 0);
+            .filter(|child| !child.contact.roles.contains(stripe) && child.report.yielding > 0);
         yielding
             .min_by_key(|child| (child.contact.capacity, child.contact.peer))
             .map(|c| c.contact.peer)

@@ -21,13 +21,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, StripeId};
+use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, Report, StripeId};
 
 use crate::Instant;
 use crate::local::{Local, share};
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::roles::Appointment;
-use crate::overlay::tree::{Child, Knows, Request};
+use crate::overlay::tree::{Child, Knows, Request, nothing_of};
 use crate::overlay::{Context, Tree};
 
 /// Joiners counted as waiting for one stripe. At the limit further ones are not counted.
@@ -290,7 +290,7 @@ impl SplitStream {
     /// Whether there is a free slot here, or below a child that is not among `visited`.
     fn has_slot(&self, cx: &Context<'_>, stripe: StripeId, visited: &[PeerId]) -> bool {
         let is_open =
-            |child: &Child| child.free_slots > 0 && !visited.contains(&child.contact.peer);
+            |child: &Child| child.report.free_slots > 0 && !visited.contains(&child.contact.peer);
         self.free_here(cx.local, cx.config, stripe) > 0
             || self.trees[stripe.index()].committed().any(is_open)
     }
@@ -315,7 +315,7 @@ impl SplitStream {
     /// while, for those who are in other trees and not yet in this one.
     pub(super) fn lacking(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
         let maturity = if self.is_small(cx) { Duration::ZERO } else { MATURITY };
-        let below = self.trees[stripe.index()].sum_below(|child| child.waiting);
+        let below = self.trees[stripe.index()].sum_below(|report| report.waiting);
         let shortage = &self.shortages[stripe.index()];
         let waiting = shortage.lacking(cx.now, maturity, below);
         let is_behind = shortage.behind_since.is_some_and(|since| since + MATURITY <= cx.now);
@@ -343,7 +343,7 @@ impl SplitStream {
     /// At the source: slots of a tree, without those of natives to be relieved. All trees need as
     /// many.
     fn supply_of(&self, stripe: StripeId) -> i64 {
-        let have = self.trees[stripe.index()].sum_below(|child| child.slots);
+        let have = self.trees[stripe.index()].sum_below(|report| report.slots);
         i64::from(have) - i64::from(self.relief_below(stripe))
     }
 
@@ -362,7 +362,7 @@ impl SplitStream {
 
     /// At the source: slots of natives that serve the stripe only until others can.
     fn relief_below(&self, stripe: StripeId) -> u32 {
-        self.trees[stripe.index()].sum_below(|child| child.relief)
+        self.trees[stripe.index()].sum_below(|report| report.relief)
     }
 
     /// At the source: whether anybody has to be found for the stripe.
@@ -370,17 +370,20 @@ impl SplitStream {
         self.lacking(cx, stripe) > 0 || self.needs_relief(cx, stripe)
     }
 
-    /// What a request for a parent implies of who is idle or, being native, movable.
+    /// What a request for a parent implies of a subtree that has not reported yet.
     pub(super) fn implied(
         &self,
         local: &Local,
         contact: &Contact,
         stripe: StripeId,
         request: Request,
-    ) -> (Vec<Idle>, Vec<Idle>) {
+    ) -> Report {
         let named = self.implied_idle(local, contact, stripe, request.idle).into_iter().collect();
         let nobody = Vec::new();
-        if contact.roles.contains(stripe) { (nobody, named) } else { (named, nobody) }
+        let (idle, movable) =
+            if contact.roles.contains(stripe) { (nobody, named) } else { (named, nobody) };
+        let (slots, free_slots) = request.slots;
+        Report { free_slots, idle, movable, slots, ..nothing_of(stripe) }
     }
 
     /// What a contact implies that could take a stripe at the cost of so many moves, and says so in
@@ -463,10 +466,10 @@ impl SplitStream {
             && self.costly(cx) <= self.population / COSTLY_EACH;
         let waiting = self.parked_idle(cx.local, stripe).map(|idle| (stripe, idle));
         let below = self.trees[stripe.index()].committed();
-        let below = below.flat_map(|child| child.idle.iter().map(|idle| (stripe, *idle)));
+        let below = below.flat_map(|child| child.report.idle.iter().map(|idle| (stripe, *idle)));
         let others = self.trees.iter().filter(|tree| tree.stripe != stripe);
         let others = others.flat_map(|tree| {
-            let movable = tree.committed().flat_map(|child| child.movable.iter());
+            let movable = tree.committed().flat_map(|child| child.report.movable.iter());
             movable.map(|idle| (tree.stripe, *idle))
         });
         let cheapest = waiting
@@ -523,7 +526,7 @@ impl SplitStream {
     fn appoint_willing(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
         let lacking = self.lacking(cx, stripe) as usize;
         let tree = &self.trees[stripe.index()];
-        let willing = tree.committed().flat_map(|child| child.willing.iter().copied());
+        let willing = tree.committed().flat_map(|child| child.report.willing.iter().copied());
         let willing: Vec<PeerId> = willing.take(lacking.min(MAX_APPOINTED)).collect();
         for peer in willing {
             let idle = Idle { peer, role: None, slots: 1, children: 0 };

@@ -509,8 +509,7 @@ impl Session {
             Message::Probe { stripe } => self.on_probe(now, from, stripe, config, links),
             Message::ProbeReply { stripe, is_orphan, head } => {
                 self.overlay.on_alive(from);
-                let answer = (from, self.view.rtt(&from));
-                self.watch.on_reply(now, answer, stripe, is_orphan, head, &self.store, config);
+                self.watch.on_reply(now, from, stripe, is_orphan, head, &self.store, config);
             }
             message => {
                 stats.overlay_messages_received += 1;

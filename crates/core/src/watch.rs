@@ -21,7 +21,7 @@ use std::time::Duration;
 use banyan_wire::{GenerationId, PeerId, StripeId};
 
 use crate::store::Store;
-use crate::watch::lag::{Estimate, Lag};
+use crate::watch::lag::Lag;
 use crate::{Config, Instant};
 
 /// Between two parents left for being slow. It may be our own downlink that is, and then leaving
@@ -33,8 +33,6 @@ const SLOW_PATIENCE: u32 = 4;
 /// The part of the time for an answer after which the policy may look for another parent, before it
 /// lets go of the one it has.
 const DOUBT_SHARE: u32 = 3;
-/// However long answers take, a parent is given no more time than this, and as much again.
-const SLOWEST_ANSWER: Duration = Duration::from_secs(1);
 /// Between looks while no generation is here.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -87,18 +85,15 @@ enum State {
 }
 
 impl State {
-    /// A probe is sent. Answers are said to take up to `usual` longer than the round trip.
     fn probing(
         now: Instant,
-        (parent, rtt): (PeerId, Duration),
-        usual: Duration,
+        parent: PeerId,
+        rtt: Duration,
         config: &Config,
         since: Instant,
     ) -> Self {
-        let sent = now + rtt;
-        let doubt_at = Some(sent + usual.max(config.probe_timeout / DOUBT_SHARE));
-        let give_up_at = sent + (usual * 2).max(config.probe_timeout);
-        Self::Probing { parent, doubt_at, give_up_at, since }
+        let doubt_at = Some(now + rtt + config.probe_timeout / DOUBT_SHARE);
+        Self::Probing { parent, doubt_at, give_up_at: now + rtt + config.probe_timeout, since }
     }
 }
 
@@ -107,11 +102,6 @@ impl State {
 pub(crate) struct Watch {
     states: Vec<State>,
     lags: Vec<Lag>,
-    /// When each stripe's parent was probed last, while there is no answer.
-    probed_at: Vec<Option<Instant>>,
-    /// How much longer than a round trip answers take: a busy machine, ours or theirs, must not make
-    /// everybody look for other parents and all machines busier.
-    answers: Estimate,
     next_check: Instant,
     /// When the next parent may be left for being slow.
     slow_at: Instant,
@@ -122,8 +112,6 @@ impl Watch {
         Self {
             states: vec![State::Fine; stripes],
             lags: vec![Lag::default(); stripes],
-            probed_at: vec![None; stripes],
-            answers: Estimate::default(),
             next_check: Instant::ZERO,
             slow_at: Instant::ZERO,
         }
@@ -170,7 +158,6 @@ impl Watch {
             let front = front(now, store, self.lags[stripe.index()].patience(config.stall_after));
             front.is_some_and(|front| store.head(stripe).is_none_or(|head| head < front))
         };
-        let usual = self.answers.bound().min(SLOWEST_ANSWER);
         let lagging: Vec<bool> = store.stripes().iter().map(lacks).collect();
         let most_flow = lagging.iter().filter(|lags| **lags).count() * 4 <= store.stripes().len();
         for stripe in store.stripes().iter() {
@@ -211,14 +198,12 @@ impl Watch {
                         *state = State::Fine;
                         steps.push(Step::Report { stripe, parent, silence: Silence::Starved });
                     } else if now >= probe_at {
-                        *state = State::probing(now, (parent, rtt), usual, config, since);
-                        self.probed_at[stripe.index()] = Some(now);
+                        *state = State::probing(now, parent, rtt, config, since);
                         steps.push(Step::Probe { stripe, parent });
                     }
                 }
                 State::Fine | State::Probing { .. } | State::Waiting { .. } => {
-                    *state = State::probing(now, (parent, rtt), usual, config, now);
-                    self.probed_at[stripe.index()] = Some(now);
+                    *state = State::probing(now, parent, rtt, config, now);
                     steps.push(Step::Probe { stripe, parent });
                 }
             }
@@ -231,18 +216,13 @@ impl Watch {
     pub(crate) fn on_reply(
         &mut self,
         now: Instant,
-        (from, rtt): (PeerId, Duration),
+        from: PeerId,
         stripe: StripeId,
         is_orphan: bool,
         head: GenerationId,
         store: &Store,
         config: &Config,
     ) {
-        let probed_at = self.probed_at.get_mut(stripe.index()).and_then(Option::take);
-        // Of an answer over a distance that is not known, nothing can be said.
-        if let Some(at) = probed_at.filter(|_| !rtt.is_zero()) {
-            self.answers.note(now.since(at).saturating_sub(rtt).min(SLOWEST_ANSWER));
-        }
         let Some(state) = self.states.get_mut(stripe.index()) else { return };
         let State::Probing { parent, since, .. } = *state else { return };
         if parent != from {
@@ -262,37 +242,4 @@ fn front(now: Instant, store: &Store, patience: Duration) -> Option<GenerationId
         .rev()
         .find(|(_, stored)| stored.first_arrival + patience <= now)
         .map(|(generation, _)| generation)
-}
-
-#[cfg(test)]
-mod tests {
-    use banyan_wire::{BroadcastKey, StripeCount, Verifier};
-
-    use super::*;
-
-    #[test]
-    fn where_answers_are_slow_a_parent_is_given_as_much_time() {
-        let broadcast = BroadcastKey::from_seed(&[1; 32]).broadcast();
-        let verifier = Verifier::new(&broadcast).expect("a key");
-        let store = Store::new(broadcast, verifier, StripeCount::DEFAULT);
-        let (config, stripe) = (Config::default(), StripeId(0));
-        let parent = (PeerId([1; 32]), Duration::from_millis(100));
-        let mut watch = Watch::new(16);
-        let patience = |watch: &Watch| {
-            let now = Instant::ZERO;
-            match State::probing(now, parent, watch.answers.bound(), &config, now) {
-                State::Probing { doubt_at, give_up_at, .. } => {
-                    (doubt_at.expect("a doubt").since(now), give_up_at.since(now))
-                }
-                State::Fine | State::Waiting { .. } => unreachable!("a probe was sent"),
-            }
-        };
-        let millis = Duration::from_millis;
-        assert_eq!(patience(&watch), (millis(200), millis(400)));
-        watch.probed_at[0] = Some(Instant::ZERO);
-        let late = Instant::from_micros(500_000);
-        watch.on_reply(late, parent, stripe, false, GenerationId(0), &store, &config);
-        let (doubt, end) = patience(&watch);
-        assert!(doubt > millis(500) && end > doubt, "{doubt:?}, {end:?}");
-    }
 }

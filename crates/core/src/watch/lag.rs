@@ -20,37 +20,13 @@ const LONGEST: Duration = Duration::from_secs(2);
 const MOST: u32 = 4;
 const LEAST: f64 = 0.5;
 
-/// A mean and a deviation, as RFC 6298 follows them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Estimate {
-    mean: Duration,
-    deviation: Duration,
-    count: u32,
-}
-
-impl Estimate {
-    pub(super) fn note(&mut self, sample: Duration) {
-        if self.count == 0 {
-            (self.mean, self.deviation) = (sample, sample / 2);
-        } else {
-            let off = sample.abs_diff(self.mean);
-            self.deviation = (self.deviation * 3 + off) / 4;
-            self.mean = (self.mean * 7 + sample) / 8;
-        }
-        self.count = self.count.saturating_add(1);
-    }
-
-    /// What hardly any sample exceeds; 0 without any.
-    pub(super) fn bound(&self) -> Duration {
-        self.mean + self.deviation * 4
-    }
-}
-
 /// The lag of one stripe behind its present parent.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lag {
     parent: Option<PeerId>,
-    estimate: Estimate,
+    mean: Duration,
+    deviation: Duration,
+    count: u32,
 }
 
 impl Lag {
@@ -63,17 +39,25 @@ impl Lag {
 
     /// A generation came, so long after its first stripe.
     pub(super) fn note(&mut self, lag: Duration) {
-        if lag <= LONGEST && self.parent.is_some() {
-            self.estimate.note(lag);
+        if lag > LONGEST || self.parent.is_none() {
+            return;
         }
+        if self.count == 0 {
+            (self.mean, self.deviation) = (lag, lag / 2);
+        } else {
+            let off = lag.abs_diff(self.mean);
+            self.deviation = (self.deviation * 3 + off) / 4;
+            self.mean = (self.mean * 7 + lag) / 8;
+        }
+        self.count = self.count.saturating_add(1);
     }
 
     /// How long the stripe may be behind before its parent is in doubt, given that for an unknown lag.
     pub(super) fn patience(&self, unknown: Duration) -> Duration {
-        if self.estimate.count < KNOWN_AFTER {
+        if self.count < KNOWN_AFTER {
             return unknown;
         }
-        let usual = self.estimate.bound() + MARGIN;
+        let usual = self.mean + self.deviation * 4 + MARGIN;
         usual.clamp(unknown.mul_f64(LEAST), unknown * MOST)
     }
 }

@@ -25,9 +25,6 @@ const PATIENT: u32 = 3;
 
 /// How long fewer peers than before must have been counted to be believed: longer than it takes to heal.
 const SHRINK_AFTER: Duration = Duration::from_secs(15);
-/// How long a tree is said to have no free slot, by somebody who has reported one, before that is
-/// reported again.
-const OVERLOOKED_AFTER: Duration = Duration::from_secs(1);
 /// How many times as often is reported in a broadcast of at most 2 K peers.
 const SMALL_HURRY: u32 = 4;
 
@@ -163,16 +160,10 @@ impl SplitStream {
         };
         let report = self.subtree(cx, stripe, offer);
         let pace = self.pace(cx);
-        // A count above us was taken down for somebody who never came here.
-        let is_overlooked = report.free_slots > 0 && self.told_spare(stripe) == 0;
         let told = &mut self.told[stripe.index()];
         let Some(last) = &told.report else { return };
         if *last == report {
-            told.due = is_overlooked.then_some(told.last_at + OVERLOOKED_AFTER);
-            if told.due.is_some_and(|due| due <= cx.now) {
-                (told.due, told.last_at) = (Some(cx.now + OVERLOOKED_AFTER), cx.now);
-                cx.send(parent, Message::Report(report));
-            }
+            told.due = None;
             return;
         }
         let is_urgent = (last.free_slots > 0) != (report.free_slots > 0)

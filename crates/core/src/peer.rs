@@ -541,9 +541,7 @@ impl Peer {
             self.verifier.clone(),
             &self.config,
         );
-        for contact in std::mem::take(&mut self.introducers) {
-            session.view.insert(now, contact, false);
-        }
+        session.view.hear_of(now, std::mem::take(&mut self.introducers));
         self.ask_at = None;
         let event = Event::Manifest(session.manifest.manifest().clone());
         self.links.push(Output::Event(event));

@@ -146,9 +146,7 @@ impl Session {
         links: &mut Links,
         rng: &mut ChaCha12Rng,
     ) {
-        for contact in contacts {
-            self.view.insert(now, contact, false);
-        }
+        self.view.hear_of(now, contacts);
         self.introduction.look_around(now, &self.view, links, rng);
     }
 
@@ -500,9 +498,7 @@ impl Session {
                 links.send(from, Message::Contacts { contacts });
             }
             Message::Contacts { contacts } => {
-                for contact in contacts {
-                    self.view.insert(now, contact, false);
-                }
+                self.view.hear_of(now, contacts);
                 self.introduction.on_answer(now, &from, &self.view);
                 self.start_if_introduced(now, config, links, rng);
             }
@@ -675,10 +671,9 @@ impl Session {
         };
         let watch = (!self.local.is_source).then(|| self.watch.poll_timeout());
         let estimate = self.estimator.as_ref().map(Estimator::poll_timeout);
-        let shut = self.unreachable_until;
         let due = [
             self.introduction.poll_timeout(),
-            shut,
+            self.unreachable_until,
             self.overlay.poll_timeout(),
             watch,
             playout,
@@ -748,12 +743,10 @@ impl Session {
     /// Exchanges contacts with a random neighbour; soon again while some digit has none.
     fn refresh(&mut self, now: Instant, config: &Config, links: &mut Links, rng: &mut ChaCha12Rng) {
         let missing = self.view.missing_digits();
-        let known = |stripe: &StripeId| self.local.stripes.contains(*stripe);
-        let wanted: u32 = missing.iter().filter(known).count().try_into().unwrap_or(0);
         let is_orphan =
             |tree: &overlay::Tree| tree.parent.is_none() && self.local.wanted.contains(tree.stripe);
         let has_orphans = self.overlay.trees().iter().any(is_orphan);
-        let is_urgent = wanted > 0 && has_orphans;
+        let is_urgent = !missing.is_empty() && has_orphans;
         self.refresh_at = now + if is_urgent { URGENT_REFRESH } else { config.refresh_interval };
         if self.local.is_source {
             return;

@@ -32,9 +32,11 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// generation for a tenth of it.
 const REPLAY_HORIZON: Duration = Duration::from_secs(120);
 
-/// How far behind the newest a newcomer begins, at least and at most, where there is a choice: with
-/// that it can play as soon as it has enough stripes, half a second before what comes live is due.
-const HEAD_START: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
+/// How far behind the newest a newcomer begins, where there is a choice: with that it can play as soon
+/// as it has enough stripes, half a second before what comes live is due.
+const HEAD_START: Duration = Duration::from_millis(500);
+/// And how far at most: what is older is not worth its bytes.
+const MAX_HEAD_START: Duration = Duration::from_millis(1500);
 
 /// What became of a header or chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,8 +362,8 @@ impl Store {
         let mut entries =
             held.filter(|(_, g)| g.header(stripe).is_some() && g.is_random_access()).peekable();
         let newest = entries.peek().map(|(generation, _)| **generation);
-        let is_behind = |stored: &Stored| stored.first_arrival + HEAD_START.0 <= now;
-        let is_near = |stored: &Stored| stored.first_arrival + HEAD_START.1 > now;
+        let is_behind = |stored: &Stored| stored.first_arrival + HEAD_START <= now;
+        let is_near = |stored: &Stored| stored.first_arrival + MAX_HEAD_START > now;
         let entry = entries
             .find(|(_, stored)| is_behind(stored))
             .filter(|(_, stored)| is_near(stored))

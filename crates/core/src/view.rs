@@ -112,6 +112,13 @@ impl View {
         self.entries.insert(entry.contact.peer, entry);
     }
 
+    /// Remembers contacts by hearsay.
+    pub(crate) fn hear_of(&mut self, now: Instant, contacts: impl IntoIterator<Item = Contact>) {
+        for contact in contacts {
+            self.insert(now, contact, false);
+        }
+    }
+
     /// Remembers the source, from a verified manifest.
     pub(crate) fn set_source(&mut self, now: Instant, contact: Contact) {
         self.source = Some(contact.peer);

@@ -150,8 +150,9 @@ impl Watch {
             // Nothing flows yet, so nothing can fall silent.
             self.next_check = now + IDLE_INTERVAL;
         }
-        for stripe in store.stripes().iter() {
-            self.lags[stripe.index()].follow(parent_of(stripe).map(|(parent, ..)| parent));
+        let parents: Vec<_> = store.stripes().iter().map(parent_of).collect();
+        for (lag, parent) in self.lags.iter_mut().zip(&parents) {
+            lag.follow(parent.map(|(parent, ..)| parent));
         }
         let mut steps = Vec::new();
         let lacks = |stripe: StripeId| {
@@ -162,7 +163,7 @@ impl Watch {
         let most_flow = lagging.iter().filter(|lags| **lags).count() * 4 <= store.stripes().len();
         for stripe in store.stripes().iter() {
             let state = &mut self.states[stripe.index()];
-            let Some((parent, since, rtt)) = parent_of(stripe) else {
+            let Some((parent, since, rtt)) = parents[stripe.index()] else {
                 *state = State::Fine;
                 continue;
             };

@@ -238,9 +238,7 @@ impl SplitStream {
         reason: Reason,
         candidates: Vec<Contact>,
     ) {
-        for candidate in &candidates {
-            cx.view.insert(cx.now, candidate.clone(), false);
-        }
+        cx.view.hear_of(cx.now, candidates.iter().cloned());
         let is_parent = self.tree(stripe).is_parent(&from);
         let is_asked = self.tree(stripe).is_asking(&from);
         if is_asked {
@@ -376,14 +374,13 @@ impl SplitStream {
     }
 }
 
-/// Slots that are taken for granted of a new child, until it reports, and how many of them are free:
-/// all, if it says that it has no children yet.
-fn slots_brought(child: &Contact, stripe: StripeId, idle: Option<u32>) -> (u32, u32) {
-    if !child.roles.contains(stripe) {
-        return (0, 0);
-    }
-    let slots = share(child.capacity, child.roles.len());
-    (slots, if idle == Some(0) { slots } else { 0 })
+/// What a child asks for. Until it reports, what a native brings is taken for granted, and that all of
+/// it is free if it says that it has no children yet.
+fn request_of(child: &Contact, stripe: StripeId, idle: Option<u32>, is_entitled: bool) -> Request {
+    let is_native = child.roles.contains(stripe);
+    let slots = if is_native { share(child.capacity, child.roles.len()) } else { 0 };
+    let free = if idle == Some(0) { slots } else { 0 };
+    Request { idle, is_entitled, slots: (slots, free) }
 }
 
 fn is_resting(tree: &Tree) -> bool {
@@ -428,8 +425,7 @@ impl Overlay for SplitStream {
                 if child.peer != from {
                     return Err(Violation::Mismatch);
                 }
-                let slots = slots_brought(&child, stripe, idle);
-                let request = Request { idle, is_entitled, slots };
+                let request = request_of(&child, stripe, idle, is_entitled);
                 self.on_attach(cx, stripe, child, request, start, lost);
             }
             Message::Accept { stripe, standing } => self.on_accept(cx, from, stripe, standing),
@@ -519,11 +515,11 @@ impl Overlay for SplitStream {
         let Some(parent) = &self.trees[stripe.index()].parent else { return };
         let (lost, grandparent) = (parent.contact.peer, parent.standing.grandparent.clone());
         let is_ordered = self.is_ordered(cx.local, stripe);
-        let successors = self.successors(cx, stripe, grandparent).into_iter();
-        let fits = |contact: &Contact| contact.peer != lost && (is_ordered || !contact.is_source);
+        let successors = self.successors(cx, stripe, grandparent);
+        let fits = |contact: &&Contact| contact.peer != lost && (is_ordered || !contact.is_source);
         // A connection is the longer part of what it takes to attach.
-        if let Some(next) = successors.into_iter().find(fits) {
-            cx.links.connect(&next);
+        if let Some(next) = successors.iter().find(fits) {
+            cx.links.connect(next);
         }
     }
 
@@ -562,8 +558,7 @@ impl Overlay for SplitStream {
 
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         for stripe in cx.local.stripes.iter() {
-            self.no_shows += self.tree(stripe).lapse(cx.now);
-            self.tree(stripe).expire(cx);
+            self.no_shows += self.tree(stripe).expire(cx);
             if matches!(self.tree(stripe).search, Search::Attaching(_)) {
                 let request = self.request(cx, stripe);
                 for silent in self.tree(stripe).hedge(cx, request) {

@@ -62,18 +62,11 @@ pub(crate) enum Knows {
 }
 
 impl Child {
-    /// It is not to be counted on for `peer` any more, until it names it again.
-    pub(crate) fn forget_named(&mut self, peer: &PeerId) {
-        forget_named(&mut self.report, peer);
-    }
-
     /// How it is likely to reach `peer`.
     pub(crate) fn knows(&self, peer: &PeerId) -> Knows {
-        let report = &self.report;
-        let mut named = report.idle.iter().chain(&report.movable).map(|idle| &idle.peer);
         if self.contact.peer == *peer {
             Knows::Is
-        } else if named.any(|other| other == peer) || report.willing.contains(peer) {
+        } else if named_in(&self.report).any(|other| other == peer) {
             Knows::Names
         } else if self.named.contains(peer) {
             Knows::Named
@@ -84,10 +77,7 @@ impl Child {
 
     /// Remembers whom the reports name.
     pub(crate) fn note_names(&mut self) {
-        let report = &self.report;
-        let names = report.idle.iter().chain(&report.movable).map(|idle| &idle.peer);
-        let names = names.chain(&report.willing);
-        for peer in names {
+        for peer in named_in(&self.report) {
             self.named.retain(|other| other != peer);
             self.named.push(*peer);
         }
@@ -169,7 +159,13 @@ pub(crate) const fn nothing_of(stripe: StripeId) -> Report {
     }
 }
 
-/// `peer` is not to be counted on any more by what `report` said.
+/// Whom a report names.
+fn named_in(report: &Report) -> impl Iterator<Item = &PeerId> {
+    let roles = report.idle.iter().chain(&report.movable);
+    roles.map(|idle| &idle.peer).chain(&report.willing)
+}
+
+/// `peer` is not to be counted on any more by what `report` said, until it is named again.
 pub(crate) fn forget_named(report: &mut Report, peer: &PeerId) {
     report.idle.retain(|idle| idle.peer != *peer);
     report.movable.retain(|idle| idle.peer != *peer);
@@ -603,30 +599,24 @@ impl Tree {
         true
     }
 
-    /// Forgets places nobody came for. Returns how many there were.
-    pub(crate) fn lapse(&mut self, now: Instant) -> u32 {
-        let before = self.reserved.len();
-        self.reserved.retain(|_, until| *until > now);
-        u32::try_from(before - self.reserved.len()).unwrap_or(u32::MAX)
-    }
-
-    /// Forgets places nobody came for and children whose time is over. Returns whether anything
-    /// changed.
-    pub(crate) fn expire(&mut self, cx: &mut Context<'_>) -> bool {
-        let has_lapsed = self.lapse(cx.now) > 0;
+    /// Forgets places nobody came for, and children whose time is over. Returns how many places.
+    pub(crate) fn expire(&mut self, cx: &mut Context<'_>) -> u32 {
+        let places = self.reserved.len();
+        self.reserved.retain(|_, until| *until > cx.now);
         let over: Vec<PeerId> = self
             .children
             .iter()
             .filter(|(_, child)| child.leaves_by.is_some_and(|by| by <= cx.now))
             .map(|(peer, _)| *peer)
             .collect();
-        for peer in &over {
-            self.drop_child(cx, peer);
+        let lapsed = places - self.reserved.len();
+        for peer in over {
+            self.drop_child(cx, &peer);
             // Told a second time, it knows that it is not served any more.
             let (stripe, reason, candidates) = (self.stripe, Reason::Full, Vec::new());
-            cx.send(*peer, Message::Redirect { stripe, reason, candidates });
+            cx.send(peer, Message::Redirect { stripe, reason, candidates });
         }
-        !over.is_empty() || has_lapsed
+        u32::try_from(lapsed).unwrap_or(u32::MAX)
     }
 
     /// What to tell a child about our place. `population` and `spare` as the source says; with

@@ -17,7 +17,7 @@ use crate::Instant;
 use crate::local::share;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::supply::cheapest;
-use crate::overlay::tree::{Child, forget_named};
+use crate::overlay::tree::{Child, forget_named, nothing_of};
 use crate::overlay::{Context, Tree};
 
 /// Report intervals between reports that only say who is idle or willing.
@@ -67,57 +67,44 @@ impl SplitStream {
     /// What there is to say about our subtree of `stripe`; `offer` is [`offer`](Self::offer), the same for all stripes.
     fn subtree(&self, cx: &Context<'_>, stripe: StripeId, offer: Option<Idle>) -> Report {
         let tree = &self.trees[stripe.index()];
-        let mut free_slots = 0_u32;
-        let mut free_depth = u32::MAX;
-        if self.can_serve(cx.local, stripe) {
-            let here = self.free_here(cx.local, cx.config, stripe);
-            if here > 0 {
-                (free_slots, free_depth) = (here, 0);
-            }
-        }
         let is_native = cx.local.roles.contains(stripe);
-        let mut idle: Vec<_> = offer.filter(|_| !is_native).into_iter().collect();
         let is_movable = |offer: &Idle| self.is_named_in(cx, offer, stripe);
-        let mut movable: Vec<_> = offer.filter(is_movable).into_iter().collect();
-        idle.extend(self.parked_idle(cx.local, stripe));
-        let mut waiting = self.parked(stripe);
-        let mut slots = if is_native { share(cx.local.capacity, cx.local.roles.len()) } else { 0 };
-        let mut relief = self.relief(cx, stripe);
-        let mut willing = Vec::new();
-        if idle.is_empty() && self.is_willing(cx, stripe) {
-            willing.push(cx.local.peer);
+        let mut report = nothing_of(stripe);
+        if self.can_serve(cx.local, stripe) {
+            report.free_slots = self.free_here(cx.local, cx.config, stripe);
         }
-        let mut yielding = u32::from(self.is_yielding(cx, stripe));
+        if is_native {
+            report.slots = share(cx.local.capacity, cx.local.roles.len());
+        }
+        report.idle.extend(offer.filter(|_| !is_native));
+        report.idle.extend(self.parked_idle(cx.local, stripe));
+        report.movable.extend(offer.filter(is_movable));
+        if report.idle.is_empty() && self.is_willing(cx, stripe) {
+            report.willing.push(cx.local.peer);
+        }
+        report.waiting = self.parked(stripe);
+        report.relief = self.relief(cx, stripe);
+        report.yielding = u32::from(self.is_yielding(cx, stripe));
         for child in tree.committed().map(|child| &child.report) {
             if child.free_slots > 0 {
-                free_slots = free_slots.saturating_add(child.free_slots);
-                free_depth = free_depth.min(child.free_depth.saturating_add(1));
+                let depth = child.free_depth.saturating_add(1);
+                let is_first = report.free_slots == 0;
+                report.free_depth = if is_first { depth } else { report.free_depth.min(depth) };
+                report.free_slots = report.free_slots.saturating_add(child.free_slots);
             }
-            yielding = yielding.saturating_add(child.yielding);
-            waiting = waiting.saturating_add(child.waiting);
-            slots = slots.saturating_add(child.slots);
-            relief = relief.saturating_add(child.relief);
-            idle.extend(child.idle.iter().copied());
-            movable.extend(child.movable.iter().copied());
-            let room = MAX_IDLE.saturating_sub(willing.len());
-            willing.extend(child.willing.iter().take(room).copied());
+            report.members = report.members.saturating_add(child.members);
+            report.yielding = report.yielding.saturating_add(child.yielding);
+            report.waiting = report.waiting.saturating_add(child.waiting);
+            report.slots = report.slots.saturating_add(child.slots);
+            report.relief = report.relief.saturating_add(child.relief);
+            report.idle.extend(&child.idle);
+            report.movable.extend(&child.movable);
+            let room = MAX_IDLE.saturating_sub(report.willing.len());
+            report.willing.extend(child.willing.iter().take(room));
         }
-        let members = tree.members_below().saturating_add(1);
-        let free_depth = if free_slots == 0 { 0 } else { free_depth };
-        let (idle, movable) = (cheapest(idle), cheapest(movable));
-        Report {
-            stripe,
-            free_slots,
-            free_depth,
-            members,
-            idle,
-            willing,
-            yielding,
-            waiting,
-            movable,
-            slots,
-            relief,
-        }
+        report.idle = cheapest(report.idle);
+        report.movable = cheapest(report.movable);
+        report
     }
 
     /// Whether we, a leaf of `stripe`, have more stripes than our upload entitles us to. Only those
@@ -222,15 +209,15 @@ impl SplitStream {
         let members = self.trees.iter().map(Tree::members_below).max().unwrap_or(0);
         let exact = 2 * u32::from(cx.local.stripes.value());
         let population = if members <= exact { members } else { 1 << members.ilog2() };
-        if population >= self.population {
-            self.populated_at = Some(cx.now);
-        }
         // Subtrees that have lost their top are not counted until they hang again.
-        let is_believed = population > self.population
+        let is_believed = population >= self.population
             || self.populated_at.is_none_or(|at| at + SHRINK_AFTER <= cx.now);
-        if population != self.population && is_believed {
+        if !is_believed {
+            return;
+        }
+        self.populated_at = Some(cx.now);
+        if population != self.population {
             self.population = population;
-            self.populated_at = Some(cx.now);
             for stripe in cx.local.stripes.iter() {
                 self.tell_children(cx, stripe);
             }

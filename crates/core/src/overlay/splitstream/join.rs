@@ -17,7 +17,7 @@ use banyan_wire::{Contact, Join, MAX_HOPS, Message, PeerId, Reason, Roles, Strip
 use rand::RngExt;
 
 use crate::overlay::Context;
-use crate::overlay::splitstream::{SplitStream, slots_brought};
+use crate::overlay::splitstream::{SplitStream, request_of};
 use crate::overlay::tree::{Request, Search};
 use crate::{Instant, Violation};
 
@@ -70,7 +70,7 @@ impl SplitStream {
         let is_native = cx.local.roles.contains(stripe);
         let idle = if is_native { self.movable(cx, stripe) } else { self.offer(cx) };
         let idle = idle.map(|idle| idle.children);
-        Request { idle, is_entitled, slots: slots_brought(&cx.local.contact(), stripe, idle) }
+        request_of(&cx.local.contact(), stripe, idle, is_entitled)
     }
 
     /// A native that knows nobody before it first asks other natives whom they know: whoever comes
@@ -309,8 +309,7 @@ impl SplitStream {
     pub(super) fn found(&mut self, cx: &mut Context<'_>, join: Join) {
         let (stripe, nonce) = (join.stripe, join.nonce);
         if join.path.len() == 1 {
-            let slots = slots_brought(&join.joiner, stripe, join.idle);
-            let request = Request { idle: join.idle, is_entitled: join.is_entitled, slots };
+            let request = request_of(&join.joiner, stripe, join.idle, join.is_entitled);
             return self.on_attach(cx, stripe, join.joiner, request, join.start, None);
         }
         if !join.joiner.roles.contains(stripe) && self.free_here(cx.local, cx.config, stripe) > 0 {

@@ -89,8 +89,8 @@ impl SplitStream {
         if cx.local.is_source {
             self.shortages[stripe.index()].served(&from);
         }
-        if let Some(levelled) = levelled {
-            self.level(cx, stripe, levelled);
+        if let Some((role, idle)) = levelled {
+            self.ask_to_serve(cx, stripe, role, &idle, false);
         }
         self.update_reports(cx);
     }
@@ -106,9 +106,21 @@ impl SplitStream {
         report.idle.clear();
         report.movable.clear();
         report.willing.clear();
-        if let Entry::Vacant(suspect) = self.suspects.entry(lost) {
-            suspect.insert(cx.now + cx.view.rtt(&lost) + cx.config.probe_timeout);
-            cx.send(lost, Message::Probe { stripe });
+        self.ask_for_sign(cx, stripe, lost, cx.config.probe_timeout);
+    }
+
+    /// Asks a child for a sign of life. It is forgotten if none comes within the round trip and
+    /// `patience`.
+    fn ask_for_sign(
+        &mut self,
+        cx: &mut Context<'_>,
+        stripe: StripeId,
+        child: PeerId,
+        patience: Duration,
+    ) {
+        if let Entry::Vacant(suspect) = self.suspects.entry(child) {
+            suspect.insert(cx.now + cx.view.rtt(&child) + patience);
+            cx.send(child, Message::Probe { stripe });
         }
     }
 
@@ -132,20 +144,16 @@ impl SplitStream {
             return;
         }
         self.roll_call_at = cx.now + ROLL_CALL_INTERVAL;
-        for tree in &self.trees {
-            for child in tree.committed() {
-                let peer = child.contact.peer;
-                let heard_at = cx.links.heard_at(&peer).unwrap_or_default();
-                if heard_at + SILENT_AFTER > cx.now {
-                    continue;
-                }
-                if let Entry::Vacant(suspect) = self.suspects.entry(peer) {
-                    // It may only be busy: nobody misses it yet.
-                    let patience = cx.view.rtt(&peer) + cx.config.probe_timeout * 2;
-                    suspect.insert(cx.now + patience);
-                    cx.links.send(peer, Message::Probe { stripe: tree.stripe });
-                }
-            }
+        let is_silent =
+            |peer: &PeerId| cx.links.heard_at(peer).unwrap_or_default() + SILENT_AFTER <= cx.now;
+        let children = self
+            .trees
+            .iter()
+            .flat_map(|tree| tree.committed().map(|child| (tree.stripe, child.contact.peer)));
+        let silent: Vec<_> = children.filter(|(_, peer)| is_silent(peer)).collect();
+        for (stripe, peer) in silent {
+            // It may only be busy: nobody misses it yet.
+            self.ask_for_sign(cx, stripe, peer, cx.config.probe_timeout * 2);
         }
     }
 

@@ -27,7 +27,7 @@ use crate::Instant;
 use crate::local::{Local, share};
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::roles::Appointment;
-use crate::overlay::tree::{Child, Knows, Request, nothing_of};
+use crate::overlay::tree::{Child, Knows, Request, forget_named, nothing_of};
 use crate::overlay::{Context, Tree};
 
 /// Joiners counted as waiting for one stripe. At the limit further ones are not counted.
@@ -482,9 +482,7 @@ impl SplitStream {
         if !self.is_cheap(cx, &idle) {
             believe(&mut self.costly, cx.now, idle.peer, cx.now + PROMISE + VACATING);
         }
-        self.promise(cx, stripe, &idle);
-        let appointment = Appointment { peer: idle.peer, role: stripe, is_second: false };
-        self.pass_on_adopt(cx, tree, appointment);
+        self.ask_to_serve(cx, tree, stripe, &idle, false);
         true
     }
 
@@ -510,16 +508,17 @@ impl SplitStream {
         (2 * (have - to_come(&least)) >= 3 * i64::from(idle.slots)).then_some((least, *idle))
     }
 
-    /// At the source: asks a native that has come for `stripe` to take `role` instead.
-    pub(super) fn level(
+    /// At the source: asks a peer that the reports of `tree` name to take `role`, and counts on it.
+    pub(super) fn ask_to_serve(
         &mut self,
         cx: &mut Context<'_>,
-        stripe: StripeId,
-        (role, idle): (StripeId, Idle),
+        tree: StripeId,
+        role: StripeId,
+        idle: &Idle,
+        is_second: bool,
     ) {
-        self.promise(cx, role, &idle);
-        let appointment = Appointment { peer: idle.peer, role, is_second: false };
-        self.pass_on_adopt(cx, stripe, appointment);
+        self.promise(cx, role, idle);
+        self.pass_on_adopt(cx, tree, Appointment { peer: idle.peer, role, is_second });
     }
 
     /// Asks willing peers of the tree to serve `stripe` besides their own.
@@ -530,9 +529,7 @@ impl SplitStream {
         let willing: Vec<PeerId> = willing.take(lacking.min(MAX_APPOINTED)).collect();
         for peer in willing {
             let idle = Idle { peer, role: None, slots: 1, children: 0 };
-            self.promise(cx, stripe, &idle);
-            let appointment = Appointment { peer, role: stripe, is_second: true };
-            self.pass_on_adopt(cx, stripe, appointment);
+            self.ask_to_serve(cx, stripe, stripe, &idle, true);
         }
     }
 
@@ -559,7 +556,7 @@ impl SplitStream {
         if child.knows(&peer) == Knows::Not {
             return;
         }
-        child.forget_named(&peer);
+        forget_named(&mut child.report, &peer);
         let child = child.contact.peer;
         cx.send(child, Message::Adopt { stripe, peer, role, is_second });
     }

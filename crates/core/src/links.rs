@@ -15,6 +15,8 @@ use crate::{Instant, Output};
 const MAX_WAITING: usize = 32;
 /// Connections asked for at the same time. At the limit further messages are dropped.
 const MAX_CONNECTING: usize = 64;
+/// The round trip of a connection on which none was measured yet: between continents.
+const UNKNOWN_RTT: Duration = Duration::from_millis(200);
 
 /// One established connection.
 #[derive(Debug, Default)]
@@ -24,6 +26,8 @@ struct Link {
     queued_bytes: usize,
     /// When something was received last.
     heard_at: Instant,
+    /// As last measured.
+    rtt: Option<Duration>,
 }
 
 /// All connections of this peer in this broadcast, and the outputs that wait to be drained.
@@ -52,6 +56,22 @@ impl Links {
     /// When something came from `peer` last; `None` where there is no connection.
     pub(crate) fn heard_at(&self, peer: &PeerId) -> Option<Instant> {
         self.links.get(peer).map(|link| link.heard_at)
+    }
+
+    pub(crate) fn set_rtt(&mut self, peer: &PeerId, rtt: Duration) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.rtt = Some(rtt);
+        }
+    }
+
+    /// The round trip to `peer` as it was measured, if it was.
+    pub(crate) fn measured_rtt(&self, peer: &PeerId) -> Option<Duration> {
+        self.links.get(peer).and_then(|link| link.rtt)
+    }
+
+    /// How long an answer of `peer` takes on its way; a cautious guess where nothing was measured.
+    pub(crate) fn rtt(&self, peer: &PeerId) -> Duration {
+        self.measured_rtt(peer).unwrap_or(UNKNOWN_RTT)
     }
 
     pub(crate) fn len(&self) -> usize {

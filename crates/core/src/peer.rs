@@ -229,6 +229,7 @@ impl Peer {
             Input::ConnectFailed { peer } => self.on_connect_failed(now, peer),
             Input::Disconnected { peer } => self.on_gone(now, peer),
             Input::RoundTrip { peer, rtt } => {
+                self.links.set_rtt(&peer, rtt);
                 if let Some(session) = &mut self.session {
                     session.view.set_rtt(&peer, rtt);
                 }

@@ -469,6 +469,9 @@ impl Session {
         rng: &mut ChaCha12Rng,
     ) {
         self.view.insert(now, contact.clone(), true);
+        if let Some(rtt) = links.measured_rtt(&contact.peer) {
+            self.view.set_rtt(&contact.peer, rtt);
+        }
         self.introduction.look_around(now, &self.view, links, rng);
         self.with_overlay(now, config, links, rng, |overlay, cx| overlay.on_contact(cx, &contact));
     }
@@ -509,6 +512,11 @@ impl Session {
             }
             message => {
                 stats.overlay_messages_received += 1;
+                if let Message::Redirect { stripe, .. } = &message {
+                    // Whatever it says, it lives.
+                    self.overlay.on_alive(from);
+                    self.watch.on_sign_of_life(from, *stripe);
+                }
                 let mut result = Ok(());
                 self.with_overlay(now, config, links, rng, |overlay, cx| {
                     result = overlay.on_message(cx, from, message);
@@ -645,11 +653,10 @@ impl Session {
         }
         if !self.local.is_source && self.watch.poll_timeout() <= now {
             let trees = self.overlay.trees();
-            let view = &self.view;
             let parent_of = |stripe: StripeId| {
                 let parent = trees[stripe.index()].parent.as_ref()?;
                 let peer = parent.contact.peer;
-                Some((peer, parent.since, view.rtt(&peer)))
+                Some((peer, parent.since, links.rtt(&peer)))
             };
             let steps = self.watch.check(now, &self.store, config, parent_of);
             self.take_steps(now, steps, config, links, rng);

@@ -173,10 +173,6 @@ impl View {
     }
 
     /// The round trip to `peer`, as the transport measured it; 0 where it has not.
-    pub(crate) fn rtt(&self, peer: &PeerId) -> Duration {
-        self.entries.get(peer).and_then(|entry| entry.rtt).unwrap_or_default()
-    }
-
     pub(crate) fn set_rtt(&mut self, peer: &PeerId, rtt: Duration) {
         if let Some(entry) = self.entries.get_mut(peer) {
             entry.rtt = Some(rtt);

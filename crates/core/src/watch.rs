@@ -32,7 +32,7 @@ const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 const SLOW_PATIENCE: u32 = 4;
 /// The part of the time for an answer after which the policy may look for another parent, before it
 /// lets go of the one it has.
-const DOUBT_SHARE: u32 = 3;
+pub(crate) const DOUBT_SHARE: u32 = 6;
 /// Between looks while no generation is here.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -85,6 +85,14 @@ enum State {
 }
 
 impl State {
+    /// When the parent that was asked should have answered.
+    fn due(&self) -> Option<Instant> {
+        match self {
+            Self::Probing { doubt_at, give_up_at, .. } => Some(doubt_at.unwrap_or(*give_up_at)),
+            Self::Fine | Self::Waiting { .. } => None,
+        }
+    }
+
     fn probing(
         now: Instant,
         parent: PeerId,
@@ -209,7 +217,18 @@ impl Watch {
                 }
             }
         }
+        let due = self.states.iter().filter_map(State::due).min();
+        self.next_check = due.map_or(self.next_check, |due| self.next_check.min(due));
         steps
+    }
+
+    /// A parent answered otherwise than it was asked to.
+    pub(crate) fn on_sign_of_life(&mut self, from: PeerId, stripe: StripeId) {
+        if let Some(state @ State::Probing { .. }) = self.states.get_mut(stripe.index())
+            && matches!(*state, State::Probing { parent, .. } if parent == from)
+        {
+            *state = State::Fine;
+        }
     }
 
     /// A parent answered a probe.

@@ -263,6 +263,17 @@ const fn half() -> f64 {
     0.5
 }
 
+/// What the layers of a generation hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coding {
+    /// Sound and key pictures from 11 of 16 descriptions, the rest from 13.
+    #[default]
+    Priority,
+    /// Sound and a low rendition from 6 of 16 descriptions, the full one from 13.
+    Ladder,
+}
+
 /// The programme.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -278,6 +289,8 @@ pub struct Broadcast {
     /// Bytes of payload that stand for one description; links are charged with the stream's rate.
     /// Up to 1 KiB is one chunk, whatever the rate; 8 KiB give eight, as real streams have.
     pub payload: u32,
+    /// What its layers hold.
+    pub coding: Coding,
     /// When publishing begins.
     pub publish_from: Span,
     /// How long it goes on; to the end where absent, not at all where it is zero.
@@ -292,6 +305,7 @@ impl Default for Broadcast {
             generation: Span::millis(500),
             random_access_every: 4,
             payload: 64,
+            coding: Coding::default(),
             publish_from: Span::ZERO,
             publish_for: None,
         }

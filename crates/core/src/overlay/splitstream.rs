@@ -22,6 +22,7 @@
 
 mod account;
 mod join;
+mod ledger;
 mod roles;
 mod serve;
 mod supply;
@@ -35,6 +36,7 @@ use rand::RngExt;
 use crate::local::{Local, share};
 use crate::overlay::splitstream::account::Told;
 use crate::overlay::splitstream::roles::Appointment;
+use crate::overlay::splitstream::serve::Suspect;
 use crate::overlay::splitstream::supply::Shortage;
 use crate::overlay::tree::{Accepted, Request, Search};
 use crate::overlay::{Context, Overlay, Tree};
@@ -43,6 +45,9 @@ use crate::{Config, Event, Instant, Violation};
 
 /// Natives kept ready as parents.
 const STANDBY: usize = 4;
+
+/// Peers without room after which a JOIN is sent, by whoever has no parent.
+const MAX_REFUSALS: u32 = 2;
 
 /// The policy's state.
 #[derive(Debug)]
@@ -74,8 +79,8 @@ pub(crate) struct SplitStream {
     /// When better places are looked for next.
     improve_at: Option<Instant>,
     nonce: u32,
-    /// Children that may be dead, and until when they may prove to be alive.
-    suspects: BTreeMap<PeerId, Instant>,
+    /// Children that were asked for a sign of life.
+    suspects: BTreeMap<PeerId, Suspect>,
     /// Joiners that were told to come and did not, since one last came.
     no_shows: u32,
     /// Whether joiners are dialled that are told to come, because some could not dial us.
@@ -247,10 +252,14 @@ impl SplitStream {
                 self.lose_parent(cx, stripe);
                 return;
             }
-            self.attach_or_seek(cx, stripe, candidates);
+            if !matches!(self.tree(stripe).search, Search::Seeking { .. }) {
+                self.on_refusal(cx, stripe, candidates);
+            }
         } else if is_parent {
             let is_over = self.tree(stripe).parent.as_mut().map(|parent| &mut parent.is_over);
-            if is_over.is_some_and(|is_over| mem::replace(is_over, true)) {
+            let was_over = is_over.is_some_and(|is_over| mem::replace(is_over, true));
+            // An orphan is nobody's child: it does not serve us.
+            if was_over || reason == Reason::Orphan {
                 self.lose_parent(cx, stripe);
                 return;
             }
@@ -261,6 +270,18 @@ impl SplitStream {
                 self.tree(stripe).lose_parent(cx);
                 self.tell_children(cx, stripe);
             }
+            self.attach_or_seek(cx, stripe, candidates);
+        }
+    }
+
+    /// Whom we asked has no room. Where the next has none either, a JOIN finds what there is, and lets
+    /// the source know if there is nothing.
+    fn on_refusal(&mut self, cx: &mut Context<'_>, stripe: StripeId, candidates: Vec<Contact>) {
+        let tree = self.tree(stripe);
+        tree.refusals += 1;
+        if tree.refusals >= MAX_REFUSALS && tree.parent.is_none() {
+            self.seek(cx, stripe);
+        } else {
             self.attach_or_seek(cx, stripe, candidates);
         }
     }
@@ -433,6 +454,7 @@ impl Overlay for SplitStream {
                 self.on_redirect(cx, from, stripe, reason, candidates);
             }
             Message::Detach { stripe } => {
+                self.note_loss(cx, stripe, &from);
                 self.tree(stripe).drop_child(cx, &from);
                 self.finish_vacating(cx);
                 self.update_reports(cx);
@@ -460,12 +482,12 @@ impl Overlay for SplitStream {
 
     fn on_contact(&mut self, cx: &mut Context<'_>, contact: &Contact) {
         for stripe in cx.local.stripes.iter() {
-            let tree = self.tree(stripe);
-            tree.on_child_contact(cx, contact);
+            self.tree(stripe).on_child_contact(cx, contact);
             if contact.roles.contains(stripe) && !cx.local.is_above(contact, stripe) {
                 // A leaf took the role and comes before us: it is on its way up already.
-                tree.let_go(cx, &contact.peer);
+                self.tree(stripe).let_go(cx, &contact.peer);
             }
+            let tree = self.tree(stripe);
             let Some(parent) = &mut tree.parent else { continue };
             if parent.contact.peer == contact.peer && !contact.is_source {
                 let was_native = parent.contact.roles.contains(stripe);
@@ -480,7 +502,7 @@ impl Overlay for SplitStream {
     }
 
     fn on_alive(&mut self, peer: PeerId) {
-        self.suspects.remove(&peer);
+        self.clear(&peer);
         for tree in self.trees.iter_mut().filter(|tree| tree.is_parent(&peer)) {
             if tree.lost == Some(peer) {
                 // It was doubted without cause.
@@ -493,6 +515,7 @@ impl Overlay for SplitStream {
     fn on_peer_gone(&mut self, cx: &mut Context<'_>, peer: PeerId) {
         self.suspects.remove(&peer);
         for stripe in cx.local.stripes.iter() {
+            self.note_loss(cx, stripe, &peer);
             self.tree(stripe).drop_child(cx, &peer);
             if self.tree(stripe).is_parent(&peer) {
                 self.lose_parent(cx, stripe);
@@ -531,7 +554,11 @@ impl Overlay for SplitStream {
         silence: Silence,
     ) {
         match silence {
-            Silence::Doubtful => self.doubt_parent(cx, stripe, parent),
+            Silence::Doubtful => {
+                // It may not be the only one.
+                self.call_roll(cx);
+                self.doubt_parent(cx, stripe, parent);
+            }
             Silence::Dead => {
                 cx.view.remove(&parent);
                 // Whoever does not answer for one stripe is not asked for the others either, and
@@ -559,8 +586,15 @@ impl Overlay for SplitStream {
     fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         for stripe in cx.local.stripes.iter() {
             self.no_shows += self.tree(stripe).expire(cx);
+            if self.tree(stripe).lapse(cx.now) {
+                self.serve_parked(cx, stripe);
+            }
             if matches!(self.tree(stripe).search, Search::Attaching(_)) {
                 let request = self.request(cx, stripe);
+                if self.tree(stripe).is_at_a_loss(cx.now) {
+                    // A JOIN besides; what those who were asked say still counts.
+                    self.seek(cx, stripe);
+                }
                 for silent in self.tree(stripe).hedge(cx, request) {
                     cx.view.on_failure(&silent);
                     self.on_no_answer(cx, stripe, silent);
@@ -575,12 +609,7 @@ impl Overlay for SplitStream {
                 Search::Resting { .. } | Search::Seeking { .. } | Search::Attaching(_) => {}
             }
         }
-        let dead: Vec<PeerId> =
-            self.suspects.iter().filter(|(_, by)| **by <= cx.now).map(|(peer, _)| *peer).collect();
-        for peer in dead {
-            cx.view.remove(&peer);
-            self.on_peer_gone(cx, peer);
-        }
+        self.judge_suspects(cx);
         if self.held_until.is_some_and(|until| until <= cx.now) {
             self.held_until = None;
         }
@@ -602,7 +631,7 @@ impl Overlay for SplitStream {
     fn poll_timeout(&self) -> Option<Instant> {
         let trees = self.trees.iter().filter_map(Tree::poll_timeout);
         let reports = self.told.iter().filter_map(|told| told.due);
-        let suspects = self.suspects.values().copied();
+        let suspects = self.suspects.values().map(Suspect::next_at);
         let roles = self
             .review_at
             .into_iter()

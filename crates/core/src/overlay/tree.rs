@@ -75,6 +75,35 @@ impl Child {
         }
     }
 
+    /// What it says of its subtree now: all that was counted on before is in it.
+    pub(crate) fn on_report(&mut self, report: Report) {
+        self.report = Report { members: report.members.max(1), ..report };
+        self.promised = (0, Instant::ZERO);
+        self.note_names();
+    }
+
+    /// One free slot less, until the next report.
+    pub(crate) fn claim(&mut self) {
+        self.report.free_slots = self.report.free_slots.saturating_sub(1);
+    }
+
+    /// The same for somebody who may not come: until `until` at the latest.
+    pub(crate) fn promise(&mut self, until: Instant) {
+        self.claim();
+        self.promised = (self.promised.0 + 1, until);
+    }
+
+    /// Counts promised slots as free again if it is time. Returns whether there were any.
+    fn lapse(&mut self, now: Instant) -> bool {
+        let (slots, until) = self.promised;
+        let is_over = slots > 0 && until <= now;
+        if is_over {
+            self.report.free_slots = self.report.free_slots.saturating_add(slots);
+            self.promised.0 = 0;
+        }
+        is_over
+    }
+
     /// Remembers whom the reports name.
     pub(crate) fn note_names(&mut self) {
         for peer in named_in(&self.report) {
@@ -102,11 +131,16 @@ pub(crate) struct Child {
     pub(crate) contact: Contact,
     /// Its last report, or what its request implied, less what we have counted on since.
     pub(crate) report: Report,
+    /// Free slots of that report which others were told of, and when they are counted as free again:
+    /// who is told of a slot may go elsewhere, and then nobody else would say that it is free.
+    promised: (u32, Instant),
     /// Whom its reports named last, the newest last: an appointment made before the newest report
     /// still finds its way.
     named: Vec<PeerId>,
     /// It has been told to find another parent and is served until then at the latest.
     pub(crate) leaves_by: Option<Instant>,
+    /// It may be dead: nobody is sent to it, or below it, until it gives a sign of life.
+    pub(crate) is_doubted: bool,
 }
 
 /// The search for a parent. The [module documentation](self) draws its transitions.
@@ -114,17 +148,20 @@ pub(crate) struct Child {
 pub(crate) enum Search {
     /// None under way; due again at the instant, if ever.
     Resting { retry_at: Option<Instant> },
-    /// A JOIN is on its way.
-    Seeking { nonce: u32, give_up_at: Instant, hop: PeerId },
+    /// A JOIN is on its way; those asked before it may still answer.
+    Seeking { nonce: u32, give_up_at: Instant, hop: PeerId, asked: Vec<Asked> },
     /// Candidates were asked.
     Attaching(Attaching),
 }
 
+/// A candidate that was asked, and the end of our patience.
+pub(crate) type Asked = (Contact, Instant);
+
 /// Candidates that were asked, and others to be asked next.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Attaching {
-    /// At most [`MAX_ASKED`], each with the end of our patience.
-    asked: Vec<(Contact, Instant)>,
+    /// At most [`MAX_ASKED`].
+    asked: Vec<Asked>,
     /// When the next alternative is asked as well.
     hedge_at: Option<Instant>,
     alternatives: VecDeque<Contact>,
@@ -200,6 +237,8 @@ pub(crate) struct Tree {
     pub(crate) lookups: u32,
     /// What was said of ourselves in the last request for a parent.
     pub(crate) request: Request,
+    /// Peers that had no room, in this search.
+    pub(crate) refusals: u32,
     /// Peers that did not help in this search.
     pub(crate) tried: Vec<PeerId>,
     pub(crate) children: BTreeMap<PeerId, Child>,
@@ -220,6 +259,7 @@ impl Tree {
             attempts: 0,
             is_lost: true,
             lookups: 0,
+            refusals: 0,
             request: Request::default(),
             tried: Vec::new(),
             children: BTreeMap::new(),
@@ -243,6 +283,11 @@ impl Tree {
         self.children.values().filter(|child| child.leaves_by.is_none())
     }
 
+    /// Those of them that can be counted on.
+    pub(crate) fn sound(&self) -> impl Iterator<Item = &Child> {
+        self.committed().filter(|child| !child.is_doubted)
+    }
+
     /// Slots in use: children that are to stay, and places kept.
     pub(crate) fn used(&self) -> u32 {
         let used = self.children.len() - self.leaving + self.reserved.len();
@@ -252,6 +297,11 @@ impl Tree {
     /// Peers in our subtree, ourselves not counted.
     pub(crate) fn members_below(&self) -> u32 {
         self.sum_below(|report| report.members)
+    }
+
+    /// Free slots below, as far as they can be counted on.
+    pub(crate) fn free_below(&self) -> u32 {
+        self.sound().fold(0, |sum, child| sum.saturating_add(child.report.free_slots))
     }
 
     /// The sum of what the children that are to stay report.
@@ -274,13 +324,28 @@ impl Tree {
 
     /// Whether an answer of `peer` is waited for.
     pub(crate) fn is_asking(&self, peer: &PeerId) -> bool {
+        let is_hop = matches!(&self.search, Search::Seeking { hop, .. } if hop == peer);
+        is_hop || self.asked().iter().any(|(candidate, _)| candidate.peer == *peer)
+    }
+
+    /// Candidates whose answers are waited for.
+    fn asked(&self) -> &[Asked] {
         match &self.search {
-            Search::Resting { .. } => false,
-            Search::Seeking { hop, .. } => hop == peer,
-            Search::Attaching(attaching) => {
-                attaching.asked.iter().any(|(candidate, _)| candidate.peer == *peer)
-            }
+            Search::Resting { .. } => &[],
+            Search::Seeking { asked, .. } => asked,
+            Search::Attaching(attaching) => &attaching.asked,
         }
+    }
+
+    /// Ends the search, but for what those asked may still answer.
+    pub(crate) fn take_asked(&mut self, now: Instant) -> Vec<Asked> {
+        let mut asked = match mem::replace(&mut self.search, IDLE_SEARCH) {
+            Search::Resting { .. } => Vec::new(),
+            Search::Seeking { asked, .. } => asked,
+            Search::Attaching(attaching) => attaching.asked,
+        };
+        asked.retain(|(_, until)| *until > now);
+        asked
     }
 
     /// Whether anybody's answer is waited for.
@@ -296,12 +361,9 @@ impl Tree {
     pub(crate) fn users(&self, users: &mut Vec<PeerId>) {
         users.extend(self.parent.iter().map(|parent| parent.contact.peer));
         users.extend(self.children.keys().chain(self.reserved.keys()));
-        match &self.search {
-            Search::Resting { .. } => {}
-            Search::Seeking { hop, .. } => users.push(*hop),
-            Search::Attaching(attaching) => {
-                users.extend(attaching.asked.iter().map(|(candidate, _)| candidate.peer));
-            }
+        users.extend(self.asked().iter().map(|(candidate, _)| candidate.peer));
+        if let Search::Seeking { hop, .. } = &self.search {
+            users.push(*hop);
         }
     }
 
@@ -320,7 +382,9 @@ impl Tree {
             self.children.values().filter_map(|child| child.leaves_by).min()
         };
         let reserved = self.reserved.values().min().copied();
-        [search, leaving, reserved].into_iter().flatten().min()
+        let promised = self.children.values().map(|child| child.promised);
+        let promised = promised.filter(|(slots, _)| *slots > 0).map(|(_, until)| until).min();
+        [search, leaving, reserved, promised].into_iter().flatten().min()
     }
 
     // ---- Upwards --------------------------------------------------------------------------
@@ -331,6 +395,7 @@ impl Tree {
         self.attempts = 0;
         self.is_lost = true;
         self.lookups = 0;
+        self.refusals = 0;
     }
 
     pub(crate) fn mark_tried(&mut self, peer: PeerId) {
@@ -360,9 +425,8 @@ impl Tree {
     ) -> bool {
         let mut attaching = match mem::replace(&mut self.search, IDLE_SEARCH) {
             Search::Attaching(attaching) => attaching,
-            Search::Resting { .. } | Search::Seeking { .. } => {
-                Attaching { asked: Vec::new(), hedge_at: None, alternatives: VecDeque::new() }
-            }
+            Search::Resting { .. } => Attaching::default(),
+            Search::Seeking { asked, .. } => Attaching { asked, ..Attaching::default() },
         };
         let me = cx.local.peer;
         let known = mem::take(&mut attaching.alternatives);
@@ -396,12 +460,19 @@ impl Tree {
         cx.reach(&candidate, attach);
         let asked = candidate.peer;
         attaching.asked.push((candidate, cx.now + cx.config.attach_timeout));
-        let has_more = !attaching.alternatives.is_empty() && attaching.asked.len() < MAX_ASKED;
-        if cx.config.forest.standby && has_more {
+        if cx.config.forest.standby {
             // A connection takes a round trip of its own.
             let trips = if cx.links.is_connected(&asked) { 1 } else { 2 };
-            attaching.hedge_at = Some(cx.now + cx.config.hedge_after * trips);
+            attaching.hedge_at =
+                Some(cx.now + cx.links.rtt(&asked) * trips + cx.config.hedge_after);
         }
+    }
+
+    /// Whether those asked take their time, there is nobody else to ask, and no parent meanwhile.
+    pub(crate) fn is_at_a_loss(&self, now: Instant) -> bool {
+        let Search::Attaching(attaching) = &self.search else { return false };
+        let is_last = attaching.alternatives.is_empty() || attaching.asked.len() >= MAX_ASKED;
+        self.parent.is_none() && is_last && attaching.hedge_at.is_some_and(|at| at <= now)
     }
 
     /// Asks the next alternative as well where those asked take their time, and gives up on those
@@ -415,7 +486,10 @@ impl Tree {
             && attaching.hedge_at.is_some_and(|at| at <= now)
             && let Search::Attaching(mut attaching) = mem::replace(&mut self.search, IDLE_SEARCH)
         {
-            self.ask(cx, request, &mut attaching);
+            attaching.hedge_at = None;
+            if attaching.asked.len() < MAX_ASKED {
+                self.ask(cx, request, &mut attaching);
+            }
             self.search = Search::Attaching(attaching);
         }
         silent
@@ -425,8 +499,16 @@ impl Tree {
     pub(crate) fn stop_asking(&mut self, peer: &PeerId) -> bool {
         match &mut self.search {
             Search::Resting { .. } => {}
-            Search::Seeking { hop, .. } if hop == peer => self.search = IDLE_SEARCH,
-            Search::Seeking { .. } => {}
+            Search::Seeking { hop, asked, .. } => {
+                asked.retain(|(candidate, _)| candidate.peer != *peer);
+                if hop == peer {
+                    // What is left of those asked is no reason to wait.
+                    let (asked, hedge_at) = (mem::take(asked), Some(Instant::ZERO));
+                    let is_over = asked.is_empty();
+                    let attaching = Attaching { asked, hedge_at, ..Attaching::default() };
+                    self.search = if is_over { IDLE_SEARCH } else { Search::Attaching(attaching) };
+                }
+            }
             Search::Attaching(attaching) => {
                 attaching.asked.retain(|(candidate, _)| candidate.peer != *peer);
             }
@@ -464,12 +546,8 @@ impl Tree {
             cx.send(from, Message::Detach { stripe: self.stripe });
             return Accepted::Unwanted;
         }
-        let asked = match &self.search {
-            Search::Attaching(attaching) => {
-                attaching.asked.iter().find(|(asked, _)| asked.peer == from).map(|(c, _)| c.clone())
-            }
-            Search::Resting { .. } | Search::Seeking { .. } => cx.view.contact(&from).cloned(),
-        };
+        let asked = self.asked().iter().find(|(asked, _)| asked.peer == from).map(|(c, _)| c);
+        let asked = asked.or_else(|| cx.view.contact(&from)).cloned();
         let unknown = || Contact {
             peer: from,
             roles: Roles::one(self.stripe),
@@ -518,7 +596,14 @@ impl Tree {
         // So that all children have been told the same: what they are told later is compared with
         // what they were told last.
         self.tell_children(cx, standing.clone());
-        let mut child = Child { contact, report, named: Vec::new(), leaves_by: None };
+        let mut child = Child {
+            contact,
+            report,
+            promised: (0, Instant::ZERO),
+            named: Vec::new(),
+            leaves_by: None,
+            is_doubted: false,
+        };
         child.note_names();
         let before = self.counts();
         if self.children.insert(peer, child).is_some_and(|old| old.leaves_by.is_some()) {
@@ -597,6 +682,13 @@ impl Tree {
         cx.actions.push(Action::Stop { child: *peer, stripe: self.stripe });
         self.emit_counts(cx, before);
         true
+    }
+
+    /// Counts slots below as free again that nobody took who was told of them. Returns whether there
+    /// were any.
+    pub(crate) fn lapse(&mut self, now: Instant) -> bool {
+        let lapsed = self.children.values_mut().filter_map(|child| child.lapse(now).then_some(()));
+        lapsed.count() > 0
     }
 
     /// Forgets places nobody came for, and children whose time is over. Returns how many places.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::{Bytes, BytesMut};
 
-use banyan_coding::{Layer, thresholds::priority};
+use banyan_coding::{Layer, thresholds};
 use banyan_core::{Config, class_of};
 use banyan_wire::{
     BroadcastKey, Contact, GenerationId, Manifest, Message, Overlay, PeerId, Roles, SignedManifest,
@@ -17,7 +17,7 @@ use banyan_wire::{
 use crate::dice::mix;
 use crate::forest::SOURCE;
 use crate::node::Index;
-use crate::scenario::{Knowledge, Scenario, Span};
+use crate::scenario::{Coding, Knowledge, Scenario, Span};
 
 /// Generations whose frames are kept: more than any store holds.
 const GENERATIONS_KEPT: u64 = 64;
@@ -38,6 +38,7 @@ pub struct Book {
     pub(super) config: Config,
     pub(super) has_manifest: bool,
     pub(super) random_access_every: u64,
+    coding: Coding,
     /// Payload bytes of a description, and what they stand for.
     payload: u64,
     nominal: u64,
@@ -94,6 +95,7 @@ impl Book {
             config,
             has_manifest: is_routed || scenario.population.has_manifest,
             random_access_every: broadcast.random_access_every,
+            coding: broadcast.coding,
             payload: u64::from(broadcast.payload),
             nominal: stripe_rate * broadcast.generation.micros() / 8_000_000,
             tells_digits: is_routed,
@@ -157,11 +159,15 @@ impl Book {
         Contact { peer: self.peer_id(index), roles, capacity, addresses, is_source, class }
     }
 
-    /// The layers of a generation: sound and key pictures below, the rest above, as
-    /// [`priority`] has it; together one description is `payload` bytes.
+    /// The layers of a generation, with the thresholds of its coding; together one description is
+    /// `payload` bytes. Of a ladder the low rendition is a fifth: 190 kbit/s with sound from 6
+    /// descriptions, 1.5 Mbit/s from 13.
     pub(super) fn layers(&self, number: u64) -> [Layer; 2] {
-        let [base, full] = priority(self.stripes);
-        let shard = (self.payload / 3).max(2).next_multiple_of(2);
+        let ([base, full], parts) = match self.coding {
+            Coding::Priority => (thresholds::priority(self.stripes), 3),
+            Coding::Ladder => (thresholds::ladder(self.stripes), 5),
+        };
+        let shard = (self.payload / parts).max(2).next_multiple_of(2);
         let rest = self.payload.saturating_sub(shard).max(2);
         let layer = |threshold: u8, shard: u64, salt: u64| {
             let length = shard * u64::from(threshold);

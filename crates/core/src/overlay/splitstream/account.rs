@@ -85,18 +85,21 @@ impl SplitStream {
         report.waiting = self.parked(stripe);
         report.relief = self.relief(cx, stripe);
         report.yielding = u32::from(self.is_yielding(cx, stripe));
-        for child in tree.committed().map(|child| &child.report) {
+        for (child, is_doubted) in tree.committed().map(|child| (&child.report, child.is_doubted)) {
+            report.members = report.members.saturating_add(child.members);
+            report.waiting = report.waiting.saturating_add(child.waiting);
+            report.slots = report.slots.saturating_add(child.slots);
+            report.relief = report.relief.saturating_add(child.relief);
+            if is_doubted {
+                continue;
+            }
             if child.free_slots > 0 {
                 let depth = child.free_depth.saturating_add(1);
                 let is_first = report.free_slots == 0;
                 report.free_depth = if is_first { depth } else { report.free_depth.min(depth) };
                 report.free_slots = report.free_slots.saturating_add(child.free_slots);
             }
-            report.members = report.members.saturating_add(child.members);
             report.yielding = report.yielding.saturating_add(child.yielding);
-            report.waiting = report.waiting.saturating_add(child.waiting);
-            report.slots = report.slots.saturating_add(child.slots);
-            report.relief = report.relief.saturating_add(child.relief);
             report.idle.extend(&child.idle);
             report.movable.extend(&child.movable);
             let room = MAX_IDLE.saturating_sub(report.willing.len());
@@ -227,7 +230,7 @@ impl SplitStream {
     /// At the source: free slots of a tree.
     pub(super) fn free_slots(&self, cx: &Context<'_>, stripe: StripeId) -> u32 {
         let here = self.free_here(cx.local, cx.config, stripe);
-        let below = self.trees[stripe.index()].sum_below(|report| report.free_slots);
+        let below = self.trees[stripe.index()].free_below();
         here.saturating_add(below)
     }
 
@@ -259,9 +262,9 @@ impl SplitStream {
     pub(super) fn on_report(&mut self, cx: &mut Context<'_>, from: PeerId, report: Report) {
         let stripe = report.stripe;
         if let Some(child) = self.trees[stripe.index()].children.get_mut(&from) {
-            self.shortages[stripe.index()].account(child.report.slots, report.slots);
-            child.report = Report { members: report.members.max(1), ..report };
-            child.note_names();
+            let (before, slots) = (child.report.slots, report.slots);
+            self.shortages[stripe.index()].ledger.account(cx.now, &child.contact, before, slots);
+            child.on_report(report);
         }
         self.serve_parked(cx, stripe);
         self.update_reports(cx);

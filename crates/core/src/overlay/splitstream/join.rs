@@ -18,7 +18,7 @@ use rand::RngExt;
 
 use crate::overlay::Context;
 use crate::overlay::splitstream::{SplitStream, request_of};
-use crate::overlay::tree::{Request, Search};
+use crate::overlay::tree::{Child, Request, Search};
 use crate::{Instant, Violation};
 
 /// Natives among which a leaf draws the first hop of a JOIN, so that not all joiners ask the same.
@@ -60,7 +60,8 @@ impl SplitStream {
         };
         let give_up_at = cx.now + cx.config.join_timeout;
         self.tree(stripe).request = request;
-        self.tree(stripe).search = Search::Seeking { nonce, give_up_at, hop: hop.peer };
+        let asked = self.tree(stripe).take_asked(cx.now);
+        self.tree(stripe).search = Search::Seeking { nonce, give_up_at, hop: hop.peer, asked };
         cx.reach(&hop, Message::Join(join));
     }
 
@@ -215,7 +216,7 @@ impl SplitStream {
         // All children are natives that come first: below one of them, the smallest subtree.
         let tree = &self.trees[stripe.index()];
         let below = tree
-            .committed()
+            .sound()
             .filter(|child| child.contact.roles.contains(stripe))
             .filter(|child| !join.path.contains(&child.contact.peer))
             .filter(|child| {
@@ -227,6 +228,8 @@ impl SplitStream {
             });
         match below.map(|child| child.contact.clone()) {
             Some(child) => hand_on(cx, join, &child),
+            // It will be known soon.
+            None if self.has_suspect(stripe) => self.park(cx, join),
             None => self.fail_join(cx, join, Reason::Full),
         }
     }
@@ -235,12 +238,14 @@ impl SplitStream {
     /// than it has also goes where somebody has more than that.
     fn place_leaf(&mut self, cx: &mut Context<'_>, mut join: Join) {
         let stripe = join.stripe;
+        let is_direct = join.path.len() == 1;
         if self.free_here(cx.local, cx.config, stripe) > 0
             || (join.is_entitled && self.yielding_child(stripe).is_some())
+            || (is_direct && self.late_child(stripe).is_some())
         {
             return self.found(cx, join);
         }
-        let below = match self.claim_slot_below(stripe, &join.path) {
+        let below = match self.claim_slot_below(stripe, &join.path, Child::claim) {
             None if join.is_entitled => self.claim_yielding_below(stripe, &join.path),
             free => free,
         };
@@ -259,20 +264,22 @@ impl SplitStream {
         self.hand_up(cx, join);
     }
 
-    /// The child with the least deep free slot; the slot counts as taken until the next report.
+    /// The child with the least deep free slot, which `claim` counts as taken.
     pub(super) fn claim_slot_below(
         &mut self,
         stripe: StripeId,
         visited: &[PeerId],
+        claim: impl FnOnce(&mut Child),
     ) -> Option<Contact> {
         let child = self
             .tree(stripe)
             .children
             .values_mut()
-            .filter(|child| child.leaves_by.is_none() && child.report.free_slots > 0)
+            .filter(|child| child.leaves_by.is_none() && !child.is_doubted)
+            .filter(|child| child.report.free_slots > 0)
             .filter(|child| !visited.contains(&child.contact.peer))
             .min_by_key(|child| (child.report.free_depth, u32::MAX - child.report.free_slots))?;
-        child.report.free_slots -= 1;
+        claim(child);
         Some(child.contact.clone())
     }
 
@@ -283,7 +290,8 @@ impl SplitStream {
             .tree(stripe)
             .children
             .values_mut()
-            .filter(|child| child.leaves_by.is_none() && child.contact.roles.contains(stripe))
+            .filter(|child| child.leaves_by.is_none() && !child.is_doubted)
+            .filter(|child| child.contact.roles.contains(stripe))
             .filter(|child| child.report.yielding > 0 && !visited.contains(&child.contact.peer))
             .max_by_key(|child| child.report.yielding)?;
         child.report.yielding -= 1;
@@ -406,5 +414,5 @@ fn is_source(cx: &Context<'_>, peer: &PeerId) -> bool {
 
 /// Until when a place is kept for a joiner: the way back, a connection and its ATTACH.
 fn place_until(cx: &Context<'_>) -> Instant {
-    cx.now + cx.config.join_timeout + cx.config.attach_timeout
+    cx.now + cx.config.attach_timeout
 }

@@ -10,17 +10,37 @@ use std::time::Duration;
 
 use banyan_wire::{Contact, MAX_CANDIDATES, Message, PeerId, Reason, Start, StripeId};
 
+use crate::Instant;
 use crate::local::class_of;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::tree::Request;
-use crate::overlay::{Action, Context};
+use crate::overlay::{Action, Context, Overlay, Tree};
+use crate::watch::DOUBT_SHARE;
 
 /// Joiners in a row that do not come, after which it is believed that they cannot.
 const NO_SHOWS: u32 = 2;
 /// Between two looks for children that are dead.
 const ROLL_CALL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a free slot below counts as taken for somebody who was told of it: a connection, an ATTACH
+/// and the report that it has come.
+const PROMISED_FOR: Duration = Duration::from_millis(1500);
 /// Silence after which a child is asked for a sign of life.
 const SILENT_AFTER: Duration = Duration::from_millis(500);
+
+/// A child that was asked for a sign of life, and has given none yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suspect {
+    /// When it is not counted on any more; `None` once that has passed.
+    doubt_at: Option<Instant>,
+    /// When it is taken for dead.
+    dead_at: Instant,
+}
+
+impl Suspect {
+    pub(super) fn next_at(&self) -> Instant {
+        self.doubt_at.unwrap_or(self.dead_at).min(self.dead_at)
+    }
+}
 
 impl SplitStream {
     /// A peer asks to be our child.
@@ -58,7 +78,8 @@ impl SplitStream {
             let victim = if is_native {
                 self.victim(cx, stripe, &child)
             } else {
-                self.yielding_child(stripe).filter(|_| request.is_entitled)
+                let yielding = self.yielding_child(stripe).filter(|_| request.is_entitled);
+                yielding.or_else(|| self.late_child(stripe))
             };
             let Some(victim) = victim else {
                 self.call_roll(cx);
@@ -69,19 +90,20 @@ impl SplitStream {
             let candidates = if is_native {
                 // The newcomer has room below it, and its old place may be free.
                 let mut candidates = vec![child.clone()];
-                candidates.extend(self.claim_slot_below(stripe, &[victim]));
+                candidates.extend(self.slot_to_tell_of(cx, stripe, &[victim]));
                 candidates.extend(self.way_up(cx, stripe));
                 candidates
             } else {
                 Vec::new()
             };
+            self.note_loss(cx, stripe, &victim);
             self.tree(stripe).hand_over(cx, victim, Reason::Replaced, candidates);
         }
         let report = self.implied(cx.local, &child, stripe, request);
         let standing = self.standing(cx, stripe);
         let before =
             self.trees[stripe.index()].children.get(&from).map_or(0, |child| child.report.slots);
-        self.shortages[stripe.index()].account(before, report.slots);
+        self.shortages[stripe.index()].ledger.account(cx.now, &child, before, report.slots);
         let levelled = self.leveller(cx, stripe, before, &report.movable);
         // What is to go at once is not served what is past.
         let start = if levelled.is_some() { (cx.resume)(stripe) } else { start };
@@ -101,16 +123,12 @@ impl SplitStream {
     pub(super) fn suspect(&mut self, cx: &mut Context<'_>, stripe: StripeId, lost: Option<PeerId>) {
         let Some(lost) = lost else { return };
         let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
-        let report = &mut child.report;
-        (report.free_slots, report.yielding) = (0, 0);
-        report.idle.clear();
-        report.movable.clear();
-        report.willing.clear();
+        child.is_doubted = true;
         self.ask_for_sign(cx, stripe, lost, cx.config.probe_timeout);
     }
 
-    /// Asks a child for a sign of life. It is forgotten if none comes within the round trip and
-    /// `patience`.
+    /// Asks a child for a sign of life. If none comes within the round trip, and a while, it is not
+    /// counted on; if none within `patience`, it is forgotten.
     fn ask_for_sign(
         &mut self,
         cx: &mut Context<'_>,
@@ -119,8 +137,59 @@ impl SplitStream {
         patience: Duration,
     ) {
         if let Entry::Vacant(suspect) = self.suspects.entry(child) {
-            suspect.insert(cx.now + cx.view.rtt(&child) + patience);
+            let answer_at = cx.now + cx.links.rtt(&child);
+            let doubt_at = Some(answer_at + cx.config.probe_timeout / DOUBT_SHARE);
+            suspect.insert(Suspect { doubt_at, dead_at: answer_at + patience });
             cx.send(child, Message::Probe { stripe });
+        }
+    }
+
+    /// A child that has not given the sign of life it was asked for: whoever needs a place gets its.
+    pub(super) fn late_child(&self, stripe: StripeId) -> Option<PeerId> {
+        let mut children = self.trees[stripe.index()].committed();
+        children.find(|child| self.is_late(&child.contact.peer)).map(|child| child.contact.peer)
+    }
+
+    fn is_late(&self, child: &PeerId) -> bool {
+        self.suspects.get(child).is_some_and(|suspect| suspect.doubt_at.is_none())
+    }
+
+    /// Whether a child has yet to give the sign of life it was asked for.
+    pub(super) fn has_suspect(&self, stripe: StripeId) -> bool {
+        let tree = &self.trees[stripe.index()];
+        tree.committed().any(|child| self.suspects.contains_key(&child.contact.peer))
+    }
+
+    /// Children that have not given the sign of life they were asked for: the late are not counted
+    /// on, the very late are dead.
+    pub(super) fn judge_suspects(&mut self, cx: &mut Context<'_>) {
+        let (mut late, mut dead) = (Vec::new(), Vec::new());
+        for (peer, suspect) in &mut self.suspects {
+            if suspect.dead_at <= cx.now {
+                dead.push(*peer);
+            } else if suspect.doubt_at.is_some_and(|at| at <= cx.now) {
+                suspect.doubt_at = None;
+                late.push(*peer);
+                doubt(&mut self.trees, peer, true);
+            }
+        }
+        for peer in late {
+            for stripe in cx.local.stripes.iter() {
+                if self.trees[stripe.index()].children.contains_key(&peer) {
+                    self.serve_parked_native(cx, stripe);
+                }
+            }
+        }
+        for peer in dead {
+            cx.view.remove(&peer);
+            self.on_peer_gone(cx, peer);
+        }
+    }
+
+    /// A child gave a sign of life.
+    pub(super) fn clear(&mut self, peer: &PeerId) {
+        if self.suspects.remove(peer).is_some() {
+            doubt(&mut self.trees, peer, false);
         }
     }
 
@@ -157,8 +226,8 @@ impl SplitStream {
         }
     }
 
-    /// The child that makes room for a native newcomer, if any: a leaf, else the last native in
-    /// the order if the newcomer comes before it.
+    /// The child that makes room for a native newcomer, if any: one that may be dead, a leaf, or the
+    /// last native in the order if the newcomer comes before it.
     pub(super) fn victim(
         &self,
         cx: &Context<'_>,
@@ -167,6 +236,9 @@ impl SplitStream {
     ) -> Option<PeerId> {
         if newcomer.capacity == 0 {
             return None;
+        }
+        if let Some(late) = self.late_child(stripe) {
+            return Some(late);
         }
         let tree = &self.trees[stripe.index()];
         let leaf = tree.committed().find(|child| !child.contact.roles.contains(stripe));
@@ -201,7 +273,7 @@ impl SplitStream {
         while candidates.len() < 2 {
             let mut visited: Vec<PeerId> = candidates.iter().map(|contact| contact.peer).collect();
             visited.push(*asker);
-            match self.claim_slot_below(stripe, &visited) {
+            match self.slot_to_tell_of(cx, stripe, &visited) {
                 Some(child) => candidates.push(child),
                 None => break,
             }
@@ -210,6 +282,17 @@ impl SplitStream {
             candidates = self.way_up(cx, stripe);
         }
         candidates
+    }
+
+    /// A child with a free slot below it that somebody may take who is told of it.
+    fn slot_to_tell_of(
+        &mut self,
+        cx: &Context<'_>,
+        stripe: StripeId,
+        visited: &[PeerId],
+    ) -> Option<Contact> {
+        let until = cx.now + PROMISED_FOR;
+        self.claim_slot_below(stripe, visited, |child| child.promise(until))
     }
 
     /// Our own parent and grandparent: who may take our children when we cannot.
@@ -229,8 +312,7 @@ impl SplitStream {
     /// The class follows the capacity while nobody hangs below us: edges were made by it.
     pub(super) fn update_class(&mut self, cx: &mut Context<'_>) {
         let class = if cx.config.forest.capacity_order { class_of(cx.local.capacity) } else { 0 };
-        let is_free =
-            |tree: &crate::overlay::Tree| tree.children.is_empty() && tree.reserved.is_empty();
+        let is_free = |tree: &Tree| tree.children.is_empty() && tree.reserved.is_empty();
         if class == cx.local.class || !self.trees.iter().all(is_free) {
             return;
         }
@@ -282,5 +364,12 @@ impl SplitStream {
             let first = cx.local.first_role();
             self.adopt(cx, first);
         }
+    }
+}
+
+/// Whether to count on `peer`, in whatever tree it is a child.
+fn doubt(trees: &mut [Tree], peer: &PeerId, is_doubted: bool) {
+    for child in trees.iter_mut().filter_map(|tree| tree.children.get_mut(peer)) {
+        child.is_doubted = is_doubted;
     }
 }

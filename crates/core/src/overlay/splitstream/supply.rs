@@ -26,6 +26,7 @@ use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, Report
 use crate::Instant;
 use crate::local::{Local, share};
 use crate::overlay::splitstream::SplitStream;
+use crate::overlay::splitstream::ledger::Ledger;
 use crate::overlay::splitstream::roles::Appointment;
 use crate::overlay::tree::{Child, Knows, Request, forget_named, nothing_of};
 use crate::overlay::{Context, Tree};
@@ -50,6 +51,9 @@ const SECOND_AFTER: Duration = Duration::from_secs(10);
 const SECOND_AFTER_SMALL: Duration = Duration::from_secs(3);
 /// How long a tree's free slots are believed in before as many JOINs may look for them again.
 const CREDIT_INTERVAL: Duration = Duration::from_secs(1);
+/// The part of the audience for whom slots are kept ready beyond what it needs while trees heal: places
+/// are asked for twice then.
+const HEALING_MARGIN: i64 = 16;
 /// Between two looks for slots while some are lacking.
 const SUPPLY_INTERVAL: Duration = Duration::from_millis(100);
 /// How long somebody has served a stripe too many before another is appointed for it: newcomers may
@@ -73,12 +77,8 @@ const MAX_APPOINTED: usize = 8;
 pub(super) struct Shortage {
     /// When each joiner first, and last, found no slot.
     waiting: BTreeMap<PeerId, (Instant, Instant)>,
-    /// Slots that are to come, and until when they are believed in.
-    promised: Vec<(u32, Instant)>,
-    /// Those among them that have not come yet, as far as that can be told.
-    outstanding: Vec<(u32, Instant)>,
-    /// Slots that are to go, because their peer was appointed elsewhere.
-    drained: Vec<(u32, Instant)>,
+    /// Slots that are to come or to go.
+    pub(super) ledger: Ledger,
     /// Since when there have been fewer slots than peers.
     behind_since: Option<Instant>,
     /// Since when natives have served the stripe who have one too many.
@@ -104,34 +104,16 @@ impl Shortage {
     fn lacking(&self, now: Instant, maturity: Duration, below: u32) -> u32 {
         let mature = self.waiting.values().filter(|(first, _)| *first + maturity <= now).count();
         let mature = u32::try_from(mature).unwrap_or(u32::MAX).saturating_add(below);
-        mature.saturating_sub(self.outstanding(now))
-    }
-
-    fn outstanding(&self, now: Instant) -> u32 {
-        sum_until(&self.outstanding, now)
-    }
-
-    fn promised(&self, now: Instant) -> u32 {
-        sum_until(&self.promised, now)
+        mature.saturating_sub(self.ledger.outstanding(now))
     }
 
     fn is_chronic(&self, now: Instant, after: Duration) -> bool {
         self.short_since.is_some_and(|since| since + after <= now)
     }
 
-    fn drained(&self, now: Instant) -> u32 {
-        sum_until(&self.drained, now)
-    }
-
     /// A joiner is in the tree.
     pub(super) fn served(&mut self, joiner: &PeerId) {
         self.waiting.remove(joiner);
-    }
-
-    /// The tree was said to have so many slots, and now says that it has as many as `now`: some of
-    /// those that were promised have come.
-    pub(super) fn account(&mut self, before: u32, now: u32) {
-        settle(&mut self.outstanding, now.saturating_sub(before));
     }
 }
 
@@ -146,7 +128,7 @@ impl SplitStream {
 
     /// At the source: finds slots for those who wait, as far as there are any.
     fn supply(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
-        if self.shortages[stripe.index()].drained(cx.now) > 0 {
+        if self.shortages[stripe.index()].ledger.drained(cx.now) > 0 {
             // Those whose parent has just gone elsewhere are on their way to the slots it left.
             self.look_again(cx.now + SUPPLY_INTERVAL);
             return;
@@ -188,7 +170,7 @@ impl SplitStream {
         }
         let slots = self
             .free_slots(cx, stripe)
-            .saturating_add(self.shortages[stripe.index()].promised(cx.now));
+            .saturating_add(self.shortages[stripe.index()].ledger.promised(cx.now));
         let is_behind = self.missing(stripe) > slots;
         let is_lent = self.relief_below(stripe) > 0;
         let shortage = &mut self.shortages[stripe.index()];
@@ -251,6 +233,16 @@ impl SplitStream {
         }
     }
 
+    /// Places a native whose JOIN is parked: a child may have to make room.
+    pub(super) fn serve_parked_native(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
+        let parked = &mut self.shortages[stripe.index()].parked;
+        let is_native = |(join, _): &(Join, Instant)| join.joiner.roles.contains(stripe);
+        let place = parked.iter().position(is_native);
+        if let Some((join, _)) = place.and_then(|place| parked.remove(place)) {
+            self.place(cx, join);
+        }
+    }
+
     /// Whether the source says that there is no free slot in the tree.
     pub(super) fn is_tree_full(&self, local: &Local, stripe: StripeId) -> bool {
         let parent = &self.trees[stripe.index()].parent;
@@ -292,7 +284,7 @@ impl SplitStream {
         let is_open =
             |child: &Child| child.report.free_slots > 0 && !visited.contains(&child.contact.peer);
         self.free_here(cx.local, cx.config, stripe) > 0
-            || self.trees[stripe.index()].committed().any(is_open)
+            || self.trees[stripe.index()].sound().any(is_open)
     }
 
     /// Tells joiners that have waited long enough.
@@ -324,8 +316,19 @@ impl SplitStream {
         }
         // Where some wait already, the others that will are counted in; slots that are free will be
         // found.
-        let missing = self.missing(stripe).saturating_sub(shortage.outstanding(cx.now));
-        waiting.max(missing).saturating_sub(self.free_slots(cx, stripe))
+        let missing = self.missing(stripe).saturating_sub(shortage.ledger.outstanding(cx.now));
+        let lacking = waiting.max(missing).saturating_sub(self.free_slots(cx, stripe));
+        let healing = shortage.ledger.healing(cx.now);
+        if healing == 0 {
+            return lacking;
+        }
+        // Those who are missing come with what hangs below them: only what is lacking then as well is
+        // lacking now.
+        let own = self.free_here(cx.local, cx.config, stripe) + self.trees[stripe.index()].used();
+        let slots = self.supply_to_come(cx, stripe) + i64::from(own);
+        let members = i64::from(self.members());
+        let short = (members + members / HEALING_MARGIN).saturating_sub(slots);
+        lacking.min(u32::try_from(short).unwrap_or(0))
     }
 
     /// Whether the tree an idle peer would leave is better off without it than `stripe` is now, so
@@ -334,7 +337,7 @@ impl SplitStream {
     fn may_move(&self, cx: &Context<'_>, idle: &Idle, stripe: StripeId) -> bool {
         let role = role_left(cx.local, idle);
         role.is_none_or(|role| {
-            let drained = i64::from(self.shortages[role.index()].drained(cx.now));
+            let drained = i64::from(self.shortages[role.index()].ledger.drained(cx.now));
             let there = self.supply_of(role) - drained;
             there - self.supply_to_come(cx, stripe) > i64::from(idle.slots)
         })
@@ -347,9 +350,12 @@ impl SplitStream {
         i64::from(have) - i64::from(self.relief_below(stripe))
     }
 
-    /// The same with those that are promised.
+    /// The same with those that are promised, and those expected back.
     fn supply_to_come(&self, cx: &Context<'_>, stripe: StripeId) -> i64 {
-        self.supply_of(stripe) + i64::from(self.shortages[stripe.index()].promised(cx.now))
+        let shortage = &self.shortages[stripe.index()];
+        let to_come =
+            shortage.ledger.promised(cx.now).saturating_add(shortage.ledger.healing(cx.now));
+        self.supply_of(stripe) + i64::from(to_come)
     }
 
     /// At the source: whether a native that serves a stripe too many has done so for a while, and
@@ -417,7 +423,7 @@ impl SplitStream {
     fn is_cheap(&self, cx: &Context<'_>, idle: &Idle) -> bool {
         let role = role_left(cx.local, idle);
         let has_plenty = role.is_none_or(|role| {
-            let drained = self.shortages[role.index()].drained(cx.now);
+            let drained = self.shortages[role.index()].ledger.drained(cx.now);
             self.free_slots(cx, role) >= drained.saturating_add(idle.slots.saturating_mul(2))
         });
         has_plenty || idle.children <= CHEAP
@@ -438,20 +444,31 @@ impl SplitStream {
     /// Peers that are in some tree and not in that of `stripe`: its own, or others that have yet to
     /// find their way here.
     fn missing(&self, stripe: StripeId) -> u32 {
-        let most = self.trees.iter().map(Tree::members_below).max().unwrap_or(0);
-        most.saturating_sub(self.trees[stripe.index()].members_below())
+        self.members().saturating_sub(self.trees[stripe.index()].members_below())
+    }
+
+    /// Peers that are in some tree.
+    fn members(&self) -> u32 {
+        self.trees.iter().map(Tree::members_below).max().unwrap_or(0)
+    }
+
+    /// At the source: a child goes, with all below it.
+    pub(super) fn note_loss(&mut self, cx: &Context<'_>, stripe: StripeId, child: &PeerId) {
+        let child = self.trees[stripe.index()].children.get(child);
+        let is_counted = |child: &&Child| cx.local.is_source && child.leaves_by.is_none();
+        if let Some(child) = child.filter(is_counted) {
+            let (contact, slots) = (child.contact.clone(), child.report.slots);
+            self.shortages[stripe.index()].ledger.account(cx.now, &contact, slots, 0);
+        }
     }
 
     fn promise(&mut self, cx: &Context<'_>, stripe: StripeId, idle: &Idle) {
         let first = if self.is_small(cx) { PROMISE_SMALL } else { PROMISE };
         let until = cx.now + first + if idle.children > 0 { VACATING } else { Duration::ZERO };
         believe(&mut self.appointed, cx.now, idle.peer, until);
-        let shortage = &mut self.shortages[stripe.index()];
-        believe(&mut shortage.promised, cx.now, idle.slots.max(1), until);
-        believe(&mut shortage.outstanding, cx.now, idle.slots.max(1), until);
+        self.shortages[stripe.index()].ledger.promise(cx.now, idle.slots.max(1), until);
         if let Some(role) = role_left(cx.local, idle) {
-            let drained = &mut self.shortages[role.index()].drained;
-            believe(drained, cx.now, idle.slots, until);
+            self.shortages[role.index()].ledger.drain(cx.now, idle.slots, until);
         }
     }
 
@@ -465,11 +482,11 @@ impl SplitStream {
         let is_ripe = since.is_some_and(|since| since + COSTLY_AFTER <= cx.now)
             && self.costly(cx) <= self.population / COSTLY_EACH;
         let waiting = self.parked_idle(cx.local, stripe).map(|idle| (stripe, idle));
-        let below = self.trees[stripe.index()].committed();
+        let below = self.trees[stripe.index()].sound();
         let below = below.flat_map(|child| child.report.idle.iter().map(|idle| (stripe, *idle)));
         let others = self.trees.iter().filter(|tree| tree.stripe != stripe);
         let others = others.flat_map(|tree| {
-            let movable = tree.committed().flat_map(|child| child.report.movable.iter());
+            let movable = tree.sound().flat_map(|child| child.report.movable.iter());
             movable.map(|idle| (tree.stripe, *idle))
         });
         let cheapest = waiting
@@ -525,7 +542,7 @@ impl SplitStream {
     fn appoint_willing(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
         let lacking = self.lacking(cx, stripe) as usize;
         let tree = &self.trees[stripe.index()];
-        let willing = tree.committed().flat_map(|child| child.report.willing.iter().copied());
+        let willing = tree.sound().flat_map(|child| child.report.willing.iter().copied());
         let willing: Vec<PeerId> = willing.take(lacking.min(MAX_APPOINTED)).collect();
         for peer in willing {
             let idle = Idle { peer, role: None, slots: 1, children: 0 };
@@ -582,7 +599,7 @@ fn parked_for(cx: &Context<'_>) -> Duration {
 }
 
 /// Adds what is believed in until `until`, and forgets what no longer is.
-fn believe<T>(list: &mut Vec<(T, Instant)>, now: Instant, what: T, until: Instant) {
+fn believe(list: &mut Vec<(PeerId, Instant)>, now: Instant, what: PeerId, until: Instant) {
     list.retain(|(_, until)| *until > now);
     list.push((what, until));
 }
@@ -600,22 +617,6 @@ const fn cost(idle: &Idle) -> (u32, u32, PeerId) {
 /// Keeps since when something has been so without a pause.
 fn note_since(since: &mut Option<Instant>, is_so: bool, now: Instant) {
     *since = if is_so { since.or(Some(now)) } else { None };
-}
-
-/// The slots among `counts` whose time is not over.
-fn sum_until(counts: &[(u32, Instant)], now: Instant) -> u32 {
-    let live = counts.iter().filter(|(_, until)| *until > now);
-    live.fold(0, |sum, (slots, _)| sum.saturating_add(*slots))
-}
-
-/// Takes so many slots off `counts`, the oldest first.
-fn settle(counts: &mut Vec<(u32, Instant)>, slots: u32) {
-    let mut left = slots;
-    for (count, _) in counts.iter_mut() {
-        let taken = left.min(*count);
-        (*count, left) = (*count - taken, left - taken);
-    }
-    counts.retain(|(count, _)| *count > 0);
 }
 
 /// The idle peers to name in a report: those that cost least to move.

@@ -178,6 +178,9 @@ pub struct Traffic {
     pub requests: Distribution,
     /// (Requests, nodes) pairs in classes of doubling width; the first is exactly 0.
     pub requests_histogram: Vec<(u64, u32)>,
+    /// Requests handled by the viewer that handled most: the source sees what is left over of a crowd.
+    #[serde(default)]
+    pub busiest_viewer: u32,
     /// Messages by kind.
     pub kinds: Vec<KindCount>,
     /// Control bytes over all bytes, transport overhead included.

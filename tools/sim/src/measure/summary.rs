@@ -82,6 +82,7 @@ fn traffic<N: Node>(world: &World<N>, scenario: &Scenario) -> Traffic {
     Traffic {
         requests: of(tally.requests.iter().copied()),
         requests_histogram: doubling(&tally.requests),
+        busiest_viewer: tally.requests.iter().skip(1).copied().max().unwrap_or(0),
         kinds: tally.kinds(),
         control_share: ratio(tally.control_bytes, all.max(1)),
         control_rate: tally.control_messages as f64 / lived.max(1e-6),
@@ -140,6 +141,7 @@ fn metrics(result: &RunResult) -> BTreeMap<String, f64> {
     put("requests_mean", traffic.requests.mean);
     put("requests_median", traffic.requests.median());
     put("requests_max", traffic.requests.max());
+    put("requests_max_viewer", f64::from(traffic.busiest_viewer));
     put("requests_max_over_mean", traffic.requests.max() / traffic.requests.mean.max(1e-9));
     put("control_share", traffic.control_share);
     put("control_rate", traffic.control_rate);

@@ -7,7 +7,7 @@ use super::number::Unit;
 /// A column: its head, and what stands in it.
 type Column = (&'static str, fn(&Fold<'_>) -> String);
 
-const COLUMNS: [Column; 29] = [
+const COLUMNS: [Column; 30] = [
     ("variant", |fold| fold.label.clone()),
     ("overlay", |fold| fold.first.overlay.clone()),
     ("peers", |fold| Unit::Plain.write(f64::from(fold.first.nodes))),
@@ -23,6 +23,7 @@ const COLUMNS: [Column; 29] = [
     ("first picture, p99", |fold| fold.metric("first_picture_p99", Unit::Seconds)),
     ("requests per peer, mean", |fold| fold.metric("requests_mean", Unit::Plain)),
     ("busiest peer", |fold| fold.metric("requests_max", Unit::Plain)),
+    ("busiest viewer", |fold| fold.metric("requests_max_viewer", Unit::Plain)),
     ("depth, mean", |fold| fold.metric("depth_mean", Unit::Plain)),
     ("depth, max", |fold| fold.metric("depth_max", Unit::Plain)),
     ("interior in 0 / 1 / 2 / 3+ trees", interior),

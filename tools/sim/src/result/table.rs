@@ -7,7 +7,7 @@ use crate::result::{Outcome, RunResult};
 /// A column: its head, and what stands in it.
 type Column = (&'static str, fn(&RunResult) -> String);
 
-const COLUMNS: [Column; 22] = [
+const COLUMNS: [Column; 23] = [
     ("variant", |run| if run.variant.is_empty() { "-".into() } else { run.variant.clone() }),
     ("overlay", |run| run.overlay.clone()),
     ("seed", |run| run.seed.to_string()),
@@ -20,6 +20,7 @@ const COLUMNS: [Column; 22] = [
     ("complete", |run| metric(run, "complete", 4)),
     ("req mean", |run| metric(run, "requests_mean", 1)),
     ("req max", |run| metric(run, "requests_max", 0)),
+    ("of viewers", |run| metric(run, "requests_max_viewer", 0)),
     ("depth", |run| format!("{:.2}/{}", run.forest.depth_mean, run.forest.depth_max)),
     ("interior 0/1/2/3+", |run| {
         run.forest.interior_histogram.map(|count| count.to_string()).join("/")

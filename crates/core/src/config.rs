@@ -37,8 +37,7 @@ pub struct Config {
     pub orphan_patience: Duration,
     /// How long the answer to a JOIN may take. Default 1 s: eight hops of 100 ms and a margin.
     pub join_timeout: Duration,
-    /// How long a connection and the answer to an ATTACH may take, and a place is kept for
-    /// the one that was told to come. Default 1.5 s.
+    /// How long a connection and the answer to an ATTACH may take. Default 2 s.
     pub attach_timeout: Duration,
     /// First wait after a failed JOIN; doubles up to 16 times this, with jitter. Default 50 ms.
     pub retry_delay: Duration,
@@ -53,7 +52,7 @@ pub struct Config {
     /// and nobody to add one, the source takes up to K ÷ 10 children more over all stripes.
     pub source_fanout: u32,
     /// How long a candidate parent is waited for, beyond the round trip, before the next one is asked
-    /// as well. Default 100 ms.
+    /// as well; longer where answers usually take longer. Default 200 ms.
     pub hedge_after: Duration,
     /// Between looks for a better place in the trees. Default 3 s.
     pub improve_interval: Duration,
@@ -114,13 +113,13 @@ impl Default for Config {
             probe_timeout: Duration::from_millis(300),
             orphan_patience: Duration::from_millis(1500),
             join_timeout: Duration::from_secs(1),
-            attach_timeout: Duration::from_millis(1500),
+            attach_timeout: Duration::from_secs(2),
             retry_delay: Duration::from_millis(50),
             report_interval: Duration::from_millis(300),
             refresh_interval: Duration::from_secs(15),
             source_timeout: Duration::from_secs(15),
             source_fanout: 2,
-            hedge_after: Duration::from_millis(100),
+            hedge_after: Duration::from_millis(200),
             improve_interval: Duration::from_secs(3),
             forest: Forest::default(),
         }

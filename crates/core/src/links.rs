@@ -18,6 +18,9 @@ const MAX_CONNECTING: usize = 64;
 /// The round trip of a connection on which none was measured yet: between continents.
 const UNKNOWN_RTT: Duration = Duration::from_millis(200);
 
+/// The least grace for an answer: what a peer that is not busy takes.
+const LEAST_GRACE: Duration = Duration::from_millis(50);
+
 /// One established connection.
 #[derive(Debug, Default)]
 struct Link {
@@ -37,6 +40,8 @@ pub(crate) struct Links {
     connecting: BTreeMap<PeerId, Vec<Message>>,
     outputs: VecDeque<Output>,
     control_messages_sent: u64,
+    /// How much longer than the round trip answers take: mean and deviation.
+    lateness: (Duration, Duration),
     /// Bytes that wait in all send queues.
     queued_bytes: usize,
 }
@@ -72,6 +77,20 @@ impl Links {
     /// How long an answer of `peer` takes on its way; a cautious guess where nothing was measured.
     pub(crate) fn rtt(&self, peer: &PeerId) -> Duration {
         self.measured_rtt(peer).unwrap_or(UNKNOWN_RTT)
+    }
+
+    /// An answer came so long after it could have.
+    pub(crate) fn note_answer(&mut self, late: Duration) {
+        let (mean, deviation) = self.lateness;
+        let off = late.abs_diff(mean);
+        self.lateness = ((mean * 7 + late) / 8, (deviation * 3 + off) / 4);
+    }
+
+    /// How long, beyond the round trip, an answer may take before it is missed: what is usual, on this
+    /// machine and by these peers (mean and four deviations, as in RFC 6298).
+    pub(crate) fn grace(&self) -> Duration {
+        let (mean, deviation) = self.lateness;
+        (mean + deviation * 4).max(LEAST_GRACE)
     }
 
     pub(crate) fn len(&self) -> usize {

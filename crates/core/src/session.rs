@@ -508,7 +508,9 @@ impl Session {
             Message::Probe { stripe } => self.on_probe(now, from, stripe, config, links),
             Message::ProbeReply { stripe, is_orphan, head } => {
                 self.overlay.on_alive(from);
-                self.watch.on_reply(now, from, stripe, is_orphan, head, &self.store, config);
+                let store = &self.store;
+                let late = self.watch.on_reply(now, from, stripe, is_orphan, head, store, config);
+                late.into_iter().for_each(|late| links.note_answer(late));
             }
             message => {
                 stats.overlay_messages_received += 1;
@@ -658,7 +660,7 @@ impl Session {
                 let peer = parent.contact.peer;
                 Some((peer, parent.since, links.rtt(&peer)))
             };
-            let steps = self.watch.check(now, &self.store, config, parent_of);
+            let steps = self.watch.check(now, &self.store, config, links.grace(), parent_of);
             self.take_steps(now, steps, config, links, rng);
             self.regenerate(now, config, links, stats);
             self.check_source(now, config, links);

@@ -30,9 +30,6 @@ const SLOW_INTERVAL: Duration = Duration::from_secs(5);
 /// How much longer than an orphan a slow parent is waited for: its uplink may only be catching up,
 /// and a new parent has to as well.
 const SLOW_PATIENCE: u32 = 4;
-/// The part of the time for an answer after which the policy may look for another parent, before it
-/// lets go of the one it has.
-pub(crate) const DOUBT_SHARE: u32 = 6;
 /// Between looks while no generation is here.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -97,10 +94,12 @@ impl State {
         now: Instant,
         parent: PeerId,
         rtt: Duration,
+        grace: Duration,
         config: &Config,
         since: Instant,
     ) -> Self {
-        let doubt_at = Some(now + rtt + config.probe_timeout / DOUBT_SHARE);
+        // From then on the policy may look for another parent, before it lets go of the one it has.
+        let doubt_at = Some(now + rtt + grace);
         Self::Probing { parent, doubt_at, give_up_at: now + rtt + config.probe_timeout, since }
     }
 }
@@ -143,12 +142,13 @@ impl Watch {
     }
 
     /// Looks at every stripe. `parent_of` gives a stripe's parent, since when it has been,
-    /// and the round trip to it.
+    /// and the round trip to it; `grace` is what an answer may take longer.
     pub(crate) fn check(
         &mut self,
         now: Instant,
         store: &Store,
         config: &Config,
+        grace: Duration,
         parent_of: impl Fn(StripeId) -> Option<(PeerId, Instant, Duration)>,
     ) -> Vec<Step> {
         // A quarter of the shortest wait: detection is late by at most that.
@@ -207,12 +207,12 @@ impl Watch {
                         *state = State::Fine;
                         steps.push(Step::Report { stripe, parent, silence: Silence::Starved });
                     } else if now >= probe_at {
-                        *state = State::probing(now, parent, rtt, config, since);
+                        *state = State::probing(now, parent, rtt, grace, config, since);
                         steps.push(Step::Probe { stripe, parent });
                     }
                 }
                 State::Fine | State::Probing { .. } | State::Waiting { .. } => {
-                    *state = State::probing(now, parent, rtt, config, now);
+                    *state = State::probing(now, parent, rtt, grace, config, now);
                     steps.push(Step::Probe { stripe, parent });
                 }
             }
@@ -231,7 +231,7 @@ impl Watch {
         }
     }
 
-    /// A parent answered a probe.
+    /// A parent answered a probe. Returns how much later than the round trip, if it was asked.
     #[expect(clippy::too_many_arguments, reason = "the kernel's parts, lent by the session")]
     pub(crate) fn on_reply(
         &mut self,
@@ -242,16 +242,17 @@ impl Watch {
         head: GenerationId,
         store: &Store,
         config: &Config,
-    ) {
-        let Some(state) = self.states.get_mut(stripe.index()) else { return };
-        let State::Probing { parent, since, .. } = *state else { return };
+    ) -> Option<Duration> {
+        let state = self.states.get_mut(stripe.index())?;
+        let State::Probing { parent, since, give_up_at, .. } = *state else { return None };
         if parent != from {
-            return;
+            return None;
         }
         // It has us as a child, or it would have said so; what it has and we lack is in its queue.
         let is_slow = !is_orphan && store.head(stripe).is_none_or(|ours| ours < head);
         let probe_at = now + config.probe_timeout;
         *state = State::Waiting { parent, probe_at, since, is_slow };
+        Some((now + config.probe_timeout).since(give_up_at))
     }
 }
 

@@ -46,7 +46,7 @@ use crate::{Config, Event, Instant, Violation};
 /// Natives kept ready as parents.
 const STANDBY: usize = 4;
 
-/// Peers without room after which a JOIN is sent, by whoever has no parent.
+/// Peers without room after which a JOIN is sent, by whoever has lost its parent.
 const MAX_REFUSALS: u32 = 2;
 
 /// The policy's state.
@@ -247,6 +247,7 @@ impl SplitStream {
         let is_parent = self.tree(stripe).is_parent(&from);
         let is_asked = self.tree(stripe).is_asking(&from);
         if is_asked {
+            self.tree(stripe).note_answer(cx, &from);
             self.tree(stripe).stop_asking(&from);
             if is_parent && matches!(reason, Reason::Loop | Reason::RoleChange | Reason::Orphan) {
                 self.lose_parent(cx, stripe);
@@ -279,7 +280,7 @@ impl SplitStream {
     fn on_refusal(&mut self, cx: &mut Context<'_>, stripe: StripeId, candidates: Vec<Contact>) {
         let tree = self.tree(stripe);
         tree.refusals += 1;
-        if tree.refusals >= MAX_REFUSALS && tree.parent.is_none() {
+        if tree.refusals >= MAX_REFUSALS && tree.parent.is_none() && tree.lost.is_some() {
             self.seek(cx, stripe);
         } else {
             self.attach_or_seek(cx, stripe, candidates);
@@ -334,6 +335,17 @@ impl SplitStream {
         tree.lost = Some(doubted);
         let candidates = self.successors(cx, stripe, grandparent);
         self.attach_or_seek(cx, stripe, candidates);
+    }
+
+    /// Where several parents do not answer, children may not either.
+    fn fear_more(&mut self, cx: &mut Context<'_>) {
+        let doubted = |tree: &Tree| tree.lost.filter(|lost| tree.is_parent(lost));
+        let mut doubted: Vec<PeerId> = self.trees.iter().filter_map(doubted).collect();
+        doubted.sort_unstable();
+        doubted.dedup();
+        if doubted.len() > 1 {
+            self.call_roll(cx);
+        }
     }
 
     /// Whom we turn to when the parent is lost: the grandparent, then other natives.
@@ -555,9 +567,8 @@ impl Overlay for SplitStream {
     ) {
         match silence {
             Silence::Doubtful => {
-                // It may not be the only one.
-                self.call_roll(cx);
                 self.doubt_parent(cx, stripe, parent);
+                self.fear_more(cx);
             }
             Silence::Dead => {
                 cx.view.remove(&parent);

@@ -39,6 +39,8 @@ const MAX_ALTERNATIVES: usize = 8;
 const MAX_TRIED: usize = 16;
 /// Candidates asked at the same time.
 const MAX_ASKED: usize = 3;
+/// How long a newcomer waits for each round trip before it asks another candidate as well.
+const NO_HURRY: Duration = Duration::from_millis(300);
 /// Doublings of the wait after failed searches, 2⁴ × 50 ms is 0.8 s; and after so many failures
 /// that supply must be short, 3 s.
 const MAX_DOUBLINGS: u32 = 4;
@@ -463,16 +465,20 @@ impl Tree {
         if cx.config.forest.standby {
             // A connection takes a round trip of its own.
             let trips = if cx.links.is_connected(&asked) { 1 } else { 2 };
-            attaching.hedge_at =
-                Some(cx.now + cx.links.rtt(&asked) * trips + cx.config.hedge_after);
+            let grace = cx.links.grace().clamp(cx.config.hedge_after, cx.config.join_timeout);
+            let usual = cx.links.rtt(&asked) * trips + grace;
+            let patience = if self.lost.is_some() { usual } else { usual.max(NO_HURRY * trips) };
+            attaching.hedge_at = Some(cx.now + patience);
         }
     }
 
     /// Whether those asked take their time, there is nobody else to ask, and no parent meanwhile.
     pub(crate) fn is_at_a_loss(&self, now: Instant) -> bool {
         let Search::Attaching(attaching) = &self.search else { return false };
+        // A newcomer has time, and a place kept for it in vain is missed by others.
+        let is_orphan = self.parent.is_none() && self.lost.is_some();
         let is_last = attaching.alternatives.is_empty() || attaching.asked.len() >= MAX_ASKED;
-        self.parent.is_none() && is_last && attaching.hedge_at.is_some_and(|at| at <= now)
+        is_orphan && is_last && attaching.hedge_at.is_some_and(|at| at <= now)
     }
 
     /// Asks the next alternative as well where those asked take their time, and gives up on those
@@ -493,6 +499,15 @@ impl Tree {
             self.search = Search::Attaching(attaching);
         }
         silent
+    }
+
+    /// A candidate answers: how long that took says what to expect of others.
+    pub(crate) fn note_answer(&self, cx: &mut Context<'_>, from: &PeerId) {
+        if let Some((_, until)) = self.asked().iter().find(|(asked, _)| asked.peer == *from) {
+            let asked_at = *until - cx.config.attach_timeout;
+            let late = cx.now.since(asked_at + cx.links.rtt(from));
+            cx.links.note_answer(late);
+        }
     }
 
     /// No more is to be expected of `peer`. Returns whether nobody is left to wait for.
@@ -530,6 +545,7 @@ impl Tree {
         standing: Standing,
     ) -> Accepted {
         let awaited = self.is_asking(&from);
+        self.note_answer(cx, &from);
         if self.is_parent(&from) {
             if let Some(parent) = &mut self.parent {
                 parent.contact.class = standing.class;

@@ -209,7 +209,7 @@ impl SplitStream {
             return self.hand_up(cx, join);
         }
         if self.free_here(cx.local, cx.config, stripe) > 0
-            || self.victim(cx, stripe, &join.joiner).is_some()
+            || self.victim(cx, stripe, &join.joiner, join.lost.is_some()).is_some()
         {
             return self.found(cx, join);
         }
@@ -241,7 +241,7 @@ impl SplitStream {
         let is_direct = join.path.len() == 1;
         if self.free_here(cx.local, cx.config, stripe) > 0
             || (join.is_entitled && self.yielding_child(stripe).is_some())
-            || (is_direct && self.late_child(stripe).is_some())
+            || (is_direct && join.lost.is_some() && self.late_child(stripe).is_some())
         {
             return self.found(cx, join);
         }
@@ -318,7 +318,7 @@ impl SplitStream {
         let (stripe, nonce) = (join.stripe, join.nonce);
         if join.path.len() == 1 {
             let request = request_of(&join.joiner, stripe, join.idle, join.is_entitled);
-            return self.on_attach(cx, stripe, join.joiner, request, join.start, None);
+            return self.on_attach(cx, stripe, join.joiner, request, join.start, join.lost);
         }
         if !join.joiner.roles.contains(stripe) && self.free_here(cx.local, cx.config, stripe) > 0 {
             let until = place_until(cx);
@@ -414,5 +414,5 @@ fn is_source(cx: &Context<'_>, peer: &PeerId) -> bool {
 
 /// Until when a place is kept for a joiner: the way back, a connection and its ATTACH.
 fn place_until(cx: &Context<'_>) -> Instant {
-    cx.now + cx.config.attach_timeout
+    cx.now + cx.config.join_timeout + cx.config.attach_timeout
 }

@@ -15,7 +15,6 @@ use crate::local::class_of;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::tree::Request;
 use crate::overlay::{Action, Context, Overlay, Tree};
-use crate::watch::DOUBT_SHARE;
 
 /// Joiners in a row that do not come, after which it is believed that they cannot.
 const NO_SHOWS: u32 = 2;
@@ -54,6 +53,7 @@ impl SplitStream {
         lost: Option<PeerId>,
     ) {
         self.suspect(cx, stripe, lost);
+        let is_orphan = lost.is_some();
         let from = child.peer;
         if !self.can_serve(cx.local, stripe) {
             let reason =
@@ -76,10 +76,10 @@ impl SplitStream {
             || tree.reserved.contains_key(&from);
         if !has_place && self.free_here(cx.local, cx.config, stripe) == 0 {
             let victim = if is_native {
-                self.victim(cx, stripe, &child)
+                self.victim(cx, stripe, &child, is_orphan)
             } else {
                 let yielding = self.yielding_child(stripe).filter(|_| request.is_entitled);
-                yielding.or_else(|| self.late_child(stripe))
+                yielding.or_else(|| self.late_child(stripe).filter(|_| is_orphan))
             };
             let Some(victim) = victim else {
                 self.call_roll(cx);
@@ -124,27 +124,28 @@ impl SplitStream {
         let Some(lost) = lost else { return };
         let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
         child.is_doubted = true;
-        self.ask_for_sign(cx, stripe, lost, cx.config.probe_timeout);
+        self.ask_for_sign(cx, stripe, lost, cx.links.grace(), cx.config.probe_timeout);
     }
 
-    /// Asks a child for a sign of life. If none comes within the round trip, and a while, it is not
+    /// Asks a child for a sign of life. If none comes within the round trip and `grace`, it is not
     /// counted on; if none within `patience`, it is forgotten.
     fn ask_for_sign(
         &mut self,
         cx: &mut Context<'_>,
         stripe: StripeId,
         child: PeerId,
+        grace: Duration,
         patience: Duration,
     ) {
         if let Entry::Vacant(suspect) = self.suspects.entry(child) {
             let answer_at = cx.now + cx.links.rtt(&child);
-            let doubt_at = Some(answer_at + cx.config.probe_timeout / DOUBT_SHARE);
+            let doubt_at = Some(answer_at + grace);
             suspect.insert(Suspect { doubt_at, dead_at: answer_at + patience });
             cx.send(child, Message::Probe { stripe });
         }
     }
 
-    /// A child that has not given the sign of life it was asked for: whoever needs a place gets its.
+    /// A child that has not given the sign of life it was asked for: an orphan gets its place.
     pub(super) fn late_child(&self, stripe: StripeId) -> Option<PeerId> {
         let mut children = self.trees[stripe.index()].committed();
         children.find(|child| self.is_late(&child.contact.peer)).map(|child| child.contact.peer)
@@ -222,7 +223,8 @@ impl SplitStream {
         let silent: Vec<_> = children.filter(|(_, peer)| is_silent(peer)).collect();
         for (stripe, peer) in silent {
             // It may only be busy: nobody misses it yet.
-            self.ask_for_sign(cx, stripe, peer, cx.config.probe_timeout * 2);
+            let patience = cx.config.probe_timeout;
+            self.ask_for_sign(cx, stripe, peer, patience, patience * 2);
         }
     }
 
@@ -233,11 +235,12 @@ impl SplitStream {
         cx: &Context<'_>,
         stripe: StripeId,
         newcomer: &Contact,
+        is_orphan: bool,
     ) -> Option<PeerId> {
         if newcomer.capacity == 0 {
             return None;
         }
-        if let Some(late) = self.late_child(stripe) {
+        if let Some(late) = self.late_child(stripe).filter(|_| is_orphan) {
             return Some(late);
         }
         let tree = &self.trees[stripe.index()];

@@ -247,7 +247,6 @@ impl SplitStream {
         let is_parent = self.tree(stripe).is_parent(&from);
         let is_asked = self.tree(stripe).is_asking(&from);
         if is_asked {
-            self.tree(stripe).note_answer(cx, &from);
             self.tree(stripe).stop_asking(&from);
             if is_parent && matches!(reason, Reason::Loop | Reason::RoleChange | Reason::Orphan) {
                 self.lose_parent(cx, stripe);

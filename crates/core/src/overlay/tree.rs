@@ -501,15 +501,6 @@ impl Tree {
         silent
     }
 
-    /// A candidate answers: how long that took says what to expect of others.
-    pub(crate) fn note_answer(&self, cx: &mut Context<'_>, from: &PeerId) {
-        if let Some((_, until)) = self.asked().iter().find(|(asked, _)| asked.peer == *from) {
-            let asked_at = *until - cx.config.attach_timeout;
-            let late = cx.now.since(asked_at + cx.links.rtt(from));
-            cx.links.note_answer(late);
-        }
-    }
-
     /// No more is to be expected of `peer`. Returns whether nobody is left to wait for.
     pub(crate) fn stop_asking(&mut self, peer: &PeerId) -> bool {
         match &mut self.search {
@@ -545,7 +536,6 @@ impl Tree {
         standing: Standing,
     ) -> Accepted {
         let awaited = self.is_asking(&from);
-        self.note_answer(cx, &from);
         if self.is_parent(&from) {
             if let Some(parent) = &mut self.parent {
                 parent.contact.class = standing.class;

@@ -23,6 +23,7 @@ mod session;
 mod snapshot;
 mod store;
 mod time;
+mod usual;
 mod view;
 mod watch;
 

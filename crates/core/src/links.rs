@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use banyan_wire::{Contact, Message, PeerId};
 
+use crate::usual::Usual;
 use crate::{Instant, Output};
 
 /// Messages that wait for one connection. At the limit the newest is dropped: its sender has a
@@ -40,8 +41,8 @@ pub(crate) struct Links {
     connecting: BTreeMap<PeerId, Vec<Message>>,
     outputs: VecDeque<Output>,
     control_messages_sent: u64,
-    /// How much longer than the round trip answers take: mean and deviation.
-    lateness: (Duration, Duration),
+    /// How much longer than the round trip answers take.
+    lateness: Usual,
     /// Bytes that wait in all send queues.
     queued_bytes: usize,
 }
@@ -81,16 +82,13 @@ impl Links {
 
     /// An answer came so long after it could have.
     pub(crate) fn note_answer(&mut self, late: Duration) {
-        let (mean, deviation) = self.lateness;
-        let off = late.abs_diff(mean);
-        self.lateness = ((mean * 7 + late) / 8, (deviation * 3 + off) / 4);
+        self.lateness.note(late);
     }
 
     /// How long, beyond the round trip, an answer may take before it is missed: what is usual, on this
-    /// machine and by these peers (mean and four deviations, as in RFC 6298).
+    /// machine and by these peers.
     pub(crate) fn grace(&self) -> Duration {
-        let (mean, deviation) = self.lateness;
-        (mean + deviation * 4).max(LEAST_GRACE)
+        self.lateness.bound().max(LEAST_GRACE)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -510,7 +510,9 @@ impl Session {
                 self.overlay.on_alive(from);
                 let store = &self.store;
                 let late = self.watch.on_reply(now, from, stripe, is_orphan, head, store, config);
-                late.into_iter().for_each(|late| links.note_answer(late));
+                if let Some(late) = late {
+                    links.note_answer(late);
+                }
             }
             message => {
                 stats.overlay_messages_received += 1;

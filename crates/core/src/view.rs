@@ -172,7 +172,8 @@ impl View {
         roles.iter().find(|stripe| self.stripes.contains(*stripe))
     }
 
-    /// The round trip to `peer`, as the transport measured it; 0 where it has not.
+    /// The round trip to `peer`, as the transport measured it; of those known it is remembered beyond
+    /// the connection.
     pub(crate) fn set_rtt(&mut self, peer: &PeerId, rtt: Duration) {
         if let Some(entry) = self.entries.get_mut(peer) {
             entry.rtt = Some(rtt);

@@ -224,9 +224,8 @@ impl Watch {
 
     /// A parent answered otherwise than it was asked to.
     pub(crate) fn on_sign_of_life(&mut self, from: PeerId, stripe: StripeId) {
-        if let Some(state @ State::Probing { .. }) = self.states.get_mut(stripe.index())
-            && matches!(*state, State::Probing { parent, .. } if parent == from)
-        {
+        let Some(state) = self.states.get_mut(stripe.index()) else { return };
+        if matches!(state, State::Probing { parent, .. } if *parent == from) {
             *state = State::Fine;
         }
     }

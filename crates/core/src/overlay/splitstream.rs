@@ -279,7 +279,7 @@ impl SplitStream {
     fn on_refusal(&mut self, cx: &mut Context<'_>, stripe: StripeId, candidates: Vec<Contact>) {
         let tree = self.tree(stripe);
         tree.refusals += 1;
-        if tree.refusals >= MAX_REFUSALS && tree.parent.is_none() && tree.lost.is_some() {
+        if tree.refusals >= MAX_REFUSALS && tree.is_orphaned() {
             self.seek(cx, stripe);
         } else {
             self.attach_or_seek(cx, stripe, candidates);
@@ -339,10 +339,9 @@ impl SplitStream {
     /// Where several parents do not answer, children may not either.
     fn fear_more(&mut self, cx: &mut Context<'_>) {
         let doubted = |tree: &Tree| tree.lost.filter(|lost| tree.is_parent(lost));
-        let mut doubted: Vec<PeerId> = self.trees.iter().filter_map(doubted).collect();
-        doubted.sort_unstable();
-        doubted.dedup();
-        if doubted.len() > 1 {
+        let mut doubted = self.trees.iter().filter_map(doubted);
+        let first = doubted.next();
+        if doubted.any(|other| Some(other) != first) {
             self.call_roll(cx);
         }
     }

@@ -472,13 +472,17 @@ impl Tree {
         }
     }
 
-    /// Whether those asked take their time, there is nobody else to ask, and no parent meanwhile.
+    /// Whether it had a parent, and has none. Only then is there haste: a newcomer has time, and a
+    /// place kept for it in vain is missed by others.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        self.parent.is_none() && self.lost.is_some()
+    }
+
+    /// Whether those an orphan has asked take their time, and there is nobody else to ask.
     pub(crate) fn is_at_a_loss(&self, now: Instant) -> bool {
         let Search::Attaching(attaching) = &self.search else { return false };
-        // A newcomer has time, and a place kept for it in vain is missed by others.
-        let is_orphan = self.parent.is_none() && self.lost.is_some();
         let is_last = attaching.alternatives.is_empty() || attaching.asked.len() >= MAX_ASKED;
-        is_orphan && is_last && attaching.hedge_at.is_some_and(|at| at <= now)
+        self.is_orphaned() && is_last && attaching.hedge_at.is_some_and(|at| at <= now)
     }
 
     /// Asks the next alternative as well where those asked take their time, and gives up on those
@@ -693,8 +697,11 @@ impl Tree {
     /// Counts slots below as free again that nobody took who was told of them. Returns whether there
     /// were any.
     pub(crate) fn lapse(&mut self, now: Instant) -> bool {
-        let lapsed = self.children.values_mut().filter_map(|child| child.lapse(now).then_some(()));
-        lapsed.count() > 0
+        let mut any = false;
+        for child in self.children.values_mut() {
+            any |= child.lapse(now);
+        }
+        any
     }
 
     /// Forgets places nobody came for, and children whose time is over. Returns how many places.

@@ -1,7 +1,7 @@
 //! How far one stripe usually is behind the fastest: how deep its tree is here, and how far away the
 //! parents on the way are.
 //!
-//! Mean and deviation are followed as TCP follows round trips (RFC 6298), so that a deep stripe is not
+//! What is usual is followed as TCP follows round trips ([`Usual`]), so that a deep stripe is not
 //! taken for a silent one, and a shallow one is missed soon.
 //!
 //! Decides how long a stripe may be behind. What follows is left to [`watch`](super).
@@ -9,6 +9,8 @@
 use std::time::Duration;
 
 use banyan_wire::PeerId;
+
+use crate::usual::Usual;
 
 /// Generations after which the lag of a parent is believed to be known.
 const KNOWN_AFTER: u32 = 4;
@@ -24,8 +26,7 @@ const LEAST: f64 = 0.5;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Lag {
     parent: Option<PeerId>,
-    mean: Duration,
-    deviation: Duration,
+    usual: Usual,
     count: u32,
 }
 
@@ -43,11 +44,9 @@ impl Lag {
             return;
         }
         if self.count == 0 {
-            (self.mean, self.deviation) = (lag, lag / 2);
+            self.usual = Usual::of(lag);
         } else {
-            let off = lag.abs_diff(self.mean);
-            self.deviation = (self.deviation * 3 + off) / 4;
-            self.mean = (self.mean * 7 + lag) / 8;
+            self.usual.note(lag);
         }
         self.count = self.count.saturating_add(1);
     }
@@ -57,7 +56,7 @@ impl Lag {
         if self.count < KNOWN_AFTER {
             return unknown;
         }
-        let usual = self.mean + self.deviation * 4 + MARGIN;
+        let usual = self.usual.bound() + MARGIN;
         usual.clamp(unknown.mul_f64(LEAST), unknown * MOST)
     }
 }

@@ -457,8 +457,8 @@ impl SplitStream {
         let child = self.trees[stripe.index()].children.get(child);
         let is_counted = |child: &&Child| cx.local.is_source && child.leaves_by.is_none();
         if let Some(child) = child.filter(is_counted) {
-            let (contact, slots) = (child.contact.clone(), child.report.slots);
-            self.shortages[stripe.index()].ledger.account(cx.now, &contact, slots, 0);
+            let ledger = &mut self.shortages[stripe.index()].ledger;
+            ledger.account(cx.now, &child.contact, child.report.slots, 0);
         }
     }
 

@@ -208,7 +208,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use banyan_media::Priority;
-    use banyan_wire::{Codec, MediaTime, TrackId};
+    use banyan_wire::{Codec, MediaTime, Rendition, TrackId};
     use bytes::Bytes;
 
     use super::*;
@@ -222,6 +222,7 @@ mod tests {
             sample_rate: 48_000,
             channels: 2,
             language: String::new(),
+            rendition: Rendition::Full,
             config: Bytes::new(),
         }
     }

@@ -15,7 +15,7 @@ mod tables;
 
 use std::io::{Read, Seek, SeekFrom};
 
-use banyan_wire::{Codec, MAX_TRACKS, MediaTime, Track, TrackId};
+use banyan_wire::{Codec, MAX_TRACKS, MediaTime, Rendition, Track, TrackId};
 use bytes::Bytes;
 
 use self::boxes::{Boxes, Fields, child};
@@ -371,6 +371,7 @@ fn blank_track(codec: Codec) -> Track {
         sample_rate: 0,
         channels: 0,
         language: String::new(),
+        rendition: Rendition::Full,
         config: Bytes::new(),
     }
 }

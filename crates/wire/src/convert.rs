@@ -10,7 +10,7 @@ use crate::description::{Commitment, DescriptionHeader, Hash, root_of};
 use crate::generated as pb;
 use crate::layout::{LayerLayout, Layout, MAX_CHUNKS, MAX_LAYERS};
 use crate::manifest::{MAX_TITLE, Manifest, Overlay};
-use crate::media::{Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, Track, TrackId};
+use crate::media::{Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, Rendition, Track, TrackId};
 use crate::message::{
     Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
     MAX_CLASS, MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,
@@ -182,7 +182,10 @@ codes!(goodbye, goodbye_of, GoodbyeReason, "goodbye reason", {
     1 => NotAMember, 2 => Leaving, 3 => Violation, 4 => Full,
 });
 codes!(overlay, overlay_of, Overlay, "overlay", { 1 => SplitStream, 2 => PeerCast });
-codes!(codec, codec_of, Codec, "codec", { 1 => H264, 2 => Aac, 3 => Mp3, 4 => Ac3 });
+codes!(codec, codec_of, Codec, "codec", {
+    1 => H264, 2 => Aac, 3 => Mp3, 4 => Ac3, 5 => Hevc, 6 => Av1, 7 => Vp9, 8 => Opus,
+});
+codes!(rendition, rendition_of, Rendition, "rendition", { 0 => Full, 1 => Low });
 
 // ---- Manifest ---------------------------------------------------------------------------------
 
@@ -201,6 +204,7 @@ fn track(message: pb::Track) -> Result<Track> {
         sample_rate: message.sample_rate,
         channels: narrow(message.channels, "channels")?,
         language: message.language,
+        rendition: rendition(message.rendition)?,
         config: Bytes::copy_from_slice(&message.config),
     })
 }
@@ -214,6 +218,7 @@ fn track_of(track: &Track) -> pb::Track {
         sample_rate: track.sample_rate,
         channels: u32::from(track.channels),
         language: track.language.clone(),
+        rendition: rendition_of(track.rendition),
         config: track.config.clone(),
     }
 }

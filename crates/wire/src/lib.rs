@@ -32,7 +32,9 @@ pub use layout::{
     MIN_CHUNK_LENGTH,
 };
 pub use manifest::{MAX_MANIFEST, MAX_TITLE, Manifest, Overlay, SignedManifest};
-pub use media::{Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, MediaTime, Track, TrackId};
+pub use media::{
+    Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, MediaTime, Rendition, Track, TrackId,
+};
 pub use message::{
     Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
     MAX_CLASS, MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,

@@ -63,19 +63,28 @@ pub struct TrackId(pub u8);
 pub enum Codec {
     /// ITU-T H.264, access units as an Annex B byte stream.
     H264,
+    /// ITU-T H.265, access units as an Annex B byte stream.
+    Hevc,
+    /// AV1; access units are temporal units of OBUs that have a size field, without temporal
+    /// delimiters.
+    Av1,
+    /// VP9; access units are frames, or superframes where a frame is not shown by itself.
+    Vp9,
     /// MPEG-4 AAC; access units are ADTS frames.
     Aac,
     /// MPEG-1/2 audio, layers I to III; access units are whole frames.
     Mp3,
     /// ATSC A/52 (AC-3); access units are sync frames.
     Ac3,
+    /// Opus (RFC 6716); access units are packets.
+    Opus,
 }
 
 impl Codec {
     /// Whether the track carries pictures.
     #[must_use]
     pub const fn is_video(self) -> bool {
-        matches!(self, Self::H264)
+        matches!(self, Self::H264 | Self::Hevc | Self::Av1 | Self::Vp9)
     }
 
     /// Short lower-case name, as in logs and in `/api/state`.
@@ -83,11 +92,26 @@ impl Codec {
     pub const fn name(self) -> &'static str {
         match self {
             Self::H264 => "h264",
+            Self::Hevc => "hevc",
+            Self::Av1 => "av1",
+            Self::Vp9 => "vp9",
             Self::Aac => "aac",
             Self::Mp3 => "mp3",
             Self::Ac3 => "ac3",
+            Self::Opus => "opus",
         }
     }
+}
+
+/// Which of the pictures of one programme a track holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
+pub enum Rendition {
+    /// The programme as it is meant to be seen; and all sound.
+    #[default]
+    Full,
+    /// The same pictures at the same times, smaller: shown where the full ones did not arrive.
+    Low,
 }
 
 /// One elementary stream of the programme.
@@ -107,7 +131,11 @@ pub struct Track {
     pub channels: u8,
     /// ISO 639-2 language, or empty.
     pub language: String,
-    /// Codec configuration out of band: for H.264 the parameter sets as Annex B, for AAC the
-    /// AudioSpecificConfig, else empty. At most [`MAX_CODEC_CONFIG`] bytes.
+    /// Which of the pictures it holds.
+    pub rendition: Rendition,
+    /// Codec configuration out of band: for H.264 and H.265 the parameter sets as Annex B, for AV1
+    /// the AV1CodecConfigurationRecord (what an `av1C` box holds), for VP9 the same of a `vpcC` box
+    /// without the box's version and flags, or empty, for AAC the AudioSpecificConfig, for Opus the
+    /// identification header of RFC 7845, else empty. At most [`MAX_CODEC_CONFIG`] bytes.
     pub config: Bytes,
 }

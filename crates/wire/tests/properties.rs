@@ -7,7 +7,8 @@ use banyan_wire::{
     LayerLayout, Layout, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
     MAX_CHUNK_LENGTH, MAX_CHUNKS, MAX_CLASS, MAX_CODEC_CONFIG, MAX_CONTACTS, MAX_HOPS, MAX_IDLE,
     MAX_LANGUAGE, MAX_LAYERS, MAX_TITLE, MAX_TRACKS, Manifest, Message, Overlay, PeerId, Reason,
-    Report, Roles, Sealed, SignedManifest, Standing, Start, StripeCount, StripeId, Track, TrackId,
+    Rendition, Report, Roles, Sealed, SignedManifest, Standing, Start, StripeCount, StripeId,
+    Track, TrackId,
 };
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -338,19 +339,24 @@ fn count() -> impl Strategy<Value = StripeCount> {
 }
 
 fn track() -> impl Strategy<Value = Track> {
-    let codec = select(vec![Codec::H264, Codec::Aac, Codec::Mp3, Codec::Ac3]);
+    use Codec::{Aac, Ac3, Av1, H264, Hevc, Mp3, Opus, Vp9};
+    let codec = select(vec![H264, Hevc, Av1, Vp9, Aac, Mp3, Ac3, Opus]);
+    let kind = (codec, select(vec![Rendition::Full, Rendition::Low]));
     let language = "[a-z]{0,16}";
     let config = bytes(0..=64_usize);
-    (any::<u8>(), codec, any::<[u16; 2]>(), any::<u32>(), any::<u8>(), language, config).prop_map(
-        |(id, codec, [width, height], sample_rate, channels, language, config)| Track {
-            id: TrackId(id),
-            codec,
-            width,
-            height,
-            sample_rate,
-            channels,
-            language,
-            config,
+    (any::<u8>(), kind, any::<[u16; 2]>(), any::<u32>(), any::<u8>(), language, config).prop_map(
+        |(id, (codec, rendition), [width, height], sample_rate, channels, language, config)| {
+            Track {
+                id: TrackId(id),
+                codec,
+                width,
+                height,
+                sample_rate,
+                channels,
+                language,
+                rendition,
+                config,
+            }
         },
     )
 }
@@ -498,6 +504,7 @@ fn largest_manifest(source: Contact) -> SignedManifest {
         sample_rate: u32::MAX,
         channels: u8::MAX,
         language: "a".repeat(MAX_LANGUAGE),
+        rendition: Rendition::Low,
         config: vec![0xff; MAX_CODEC_CONFIG].into(),
     };
     let manifest = Manifest {

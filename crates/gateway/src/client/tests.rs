@@ -8,7 +8,7 @@ use banyan_media::{
     AccessUnit, DemuxStats, Event, Generation, GenerationBuilder, Mp4Reader, PACKET_LEN, Priority,
     TsDemuxer,
 };
-use banyan_wire::{Codec, MediaTime, TrackId};
+use banyan_wire::{Codec, MediaTime, Rendition, TrackId};
 
 use super::*;
 
@@ -60,6 +60,7 @@ fn picture_hub() -> Arc<LiveHub> {
         sample_rate: 0,
         channels: 0,
         language: String::new(),
+        rendition: Rendition::Full,
         config: Bytes::new(),
     }])
 }

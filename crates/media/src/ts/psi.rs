@@ -273,7 +273,7 @@ fn stream_type(track: &Track) -> u8 {
         Codec::Mp3 if (1..32_000).contains(&track.sample_rate) => 0x04,
         Codec::Mp3 => 0x03,
         Codec::Ac3 => 0x81,
-        _ => 0x06,
+        Codec::Hevc | Codec::Av1 | Codec::Vp9 | Codec::Opus | _ => 0x06,
     }
 }
 
@@ -293,7 +293,7 @@ fn write_section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use banyan_wire::TrackId;
+    use banyan_wire::{Rendition, TrackId};
     use bytes::Bytes;
 
     fn read(
@@ -317,6 +317,7 @@ mod tests {
             sample_rate: 48_000,
             channels: 2,
             language: language.to_owned(),
+            rendition: Rendition::Full,
             config: Bytes::new(),
         }
     }

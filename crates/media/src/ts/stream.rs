@@ -4,7 +4,7 @@
 //! whether they were part of the open unit is told from the packet before the gap: if that one ended
 //! its PES packet, the open unit is whole and only the next one is lost.
 
-use banyan_wire::{Codec, Track, TrackId};
+use banyan_wire::{Codec, Rendition, Track, TrackId};
 use bytes::Bytes;
 use mpeg2ts_reader::packet::Packet;
 use mpeg2ts_reader::pes::{PesContents, PesHeader, PtsDts};
@@ -208,6 +208,7 @@ impl Stream {
             sample_rate: 0,
             channels: 0,
             language: self.entry.language.clone(),
+            rendition: Rendition::Full,
             config: Bytes::new(),
         };
         match &mut self.framer {

@@ -155,6 +155,8 @@ pub struct Track {
     pub language: ::prost::alloc::string::String,
     #[prost(bytes = "bytes", tag = "8")]
     pub config: ::prost::bytes::Bytes,
+    #[prost(uint32, tag = "9")]
+    pub rendition: u32,
 }
 /// Where a new parent starts to push.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

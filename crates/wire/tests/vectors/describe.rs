@@ -3,8 +3,8 @@
 use banyan_wire::{
     BroadcastId, BroadcastKey, ChunkId, Codec, Commitment, Contact, DescriptionHeader,
     GenerationId, GoodbyeReason, Hash, Idle, Join, LayerLayout, Layout, Manifest, Message, Overlay,
-    PeerId, Reason, Report, Roles, Signature, SignedManifest, Standing, Start, StripeCount,
-    StripeId, Track, TrackId, root_of,
+    PeerId, Reason, Rendition, Report, Roles, Signature, SignedManifest, Standing, Start,
+    StripeCount, StripeId, Track, TrackId, root_of,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -240,6 +240,7 @@ pub(crate) struct SaidTrack {
     pub(crate) sample_rate: u32,
     pub(crate) channels: u8,
     pub(crate) language: String,
+    pub(crate) rendition: String,
     pub(crate) config: Hex,
 }
 
@@ -262,8 +263,17 @@ const GOODBYES: [(&str, GoodbyeReason); 4] = [
 ];
 const OVERLAYS: [(&str, Overlay); 2] =
     [("splitstream", Overlay::SplitStream), ("peercast", Overlay::PeerCast)];
-const CODECS: [(&str, Codec); 4] =
-    [("h264", Codec::H264), ("aac", Codec::Aac), ("mp3", Codec::Mp3), ("ac3", Codec::Ac3)];
+const CODECS: [(&str, Codec); 8] = [
+    ("h264", Codec::H264),
+    ("aac", Codec::Aac),
+    ("mp3", Codec::Mp3),
+    ("ac3", Codec::Ac3),
+    ("hevc", Codec::Hevc),
+    ("av1", Codec::Av1),
+    ("vp9", Codec::Vp9),
+    ("opus", Codec::Opus),
+];
+const RENDITIONS: [(&str, Rendition); 2] = [("full", Rendition::Full), ("low", Rendition::Low)];
 
 /// The names of all reasons, in the order of their codes.
 pub(crate) fn reasons() -> impl Iterator<Item = &'static str> {
@@ -372,6 +382,7 @@ impl SaidTrack {
             sample_rate: self.sample_rate,
             channels: self.channels,
             language: self.language.clone(),
+            rendition: named(&RENDITIONS, &self.rendition),
             config: self.config.0.clone().into(),
         }
     }

@@ -431,7 +431,7 @@ fn manifests() -> Vec<Hostile> {
         ),
         refused(
             "a codec nobody knows",
-            Pb::new().message(8, &Pb::new().int(2, 5)),
+            Pb::new().message(8, &Pb::new().int(2, 9)),
             "UnknownCode",
             Some("codec"),
         ),
@@ -458,6 +458,12 @@ fn manifests() -> Vec<Hostile> {
             Pb::new().message(8, &track().int(6, 256)),
             "OutOfRange",
             Some("channels"),
+        ),
+        refused(
+            "a rendition nobody knows",
+            Pb::new().message(8, &track().int(9, 2)),
+            "UnknownCode",
+            Some("rendition"),
         ),
         refused(
             "a language of 17 bytes",

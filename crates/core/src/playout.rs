@@ -12,8 +12,12 @@
 //! emissions, and with them the deadlines. A viewer that finds itself further behind the newest
 //! generation than anything is kept begins anew. Where generations come complete but late twice in a row,
 //! the anchor moves.
+//! Where they are whole long before, for ten seconds, it comes back by a tenth of a generation each: see
+//! [`slack`].
 //!
 //! Decides deadlines. What a generation's bytes mean is left to `banyan-media`.
+
+mod slack;
 
 use std::time::Duration;
 
@@ -21,6 +25,7 @@ use banyan_wire::GenerationId;
 
 use crate::store::{Store, Stored};
 use crate::{Config, Instant, Playout};
+use slack::Slack;
 
 /// Time the other stripes are given once the first generation can be rebuilt. A guess: one round
 /// trip to a parent on another continent.
@@ -29,6 +34,11 @@ const START_GRACE: Duration = Duration::from_millis(250);
 const RE_ANCHOR_MARGIN: Duration = Duration::from_millis(150);
 /// Late generations in a row after which the anchor moves.
 const LATE_LIMIT: u32 = 2;
+
+/// The part of the playout delay that generations are to be early, for bad moments.
+const KEPT_SLACK: f64 = 0.5;
+/// How much faster than the programme an anchor that is too late comes back.
+const CATCH_UP: u32 = 10;
 
 /// Missing generations that are reported one by one; a larger gap is skipped in one step, so that
 /// no numbering a source may come up with keeps a viewer counting.
@@ -60,6 +70,7 @@ pub(crate) struct Playback {
     /// Least (arrival − emission) seen, in microseconds.
     fastest: Option<i64>,
     late_in_a_row: u32,
+    slack: Slack,
     /// Emission times of the first and the newest generation, to tell when a missing one was due.
     interval: Duration,
     end: Option<GenerationId>,
@@ -72,6 +83,7 @@ impl Playback {
             state: State::Waiting { ready: None },
             fastest: None,
             late_in_a_row: 0,
+            slack: Slack::default(),
             interval,
             end: None,
             end_known_at: None,
@@ -118,6 +130,9 @@ impl Playback {
                 }
             }
             State::Playing { next, anchor } => {
+                if generation >= *next && stored.assembler.is_decodable() {
+                    self.slack.on_whole(now, generation);
+                }
                 // Too late, but whole: the anchor was too tight.
                 if generation.next() == *next && is_decodable(stored) {
                     let deadline = signed(stored.emitted_at()).saturating_add(*anchor);
@@ -127,6 +142,7 @@ impl Playback {
                         if self.late_in_a_row >= LATE_LIMIT {
                             *anchor = anchor.saturating_add(late + micros(RE_ANCHOR_MARGIN));
                             self.late_in_a_row = 0;
+                            self.slack.clear();
                         }
                     }
                 }
@@ -172,6 +188,7 @@ impl Playback {
                     };
                     let emitted_at = signed(stored.emitted_at());
                     let anchor = signed(start.as_micros()).saturating_sub(emitted_at);
+                    self.slack.clear();
                     self.state = State::Playing { next: first, anchor };
                 }
                 State::Waiting { ready: None } => {
@@ -207,8 +224,10 @@ impl Playback {
                     if now < deadline {
                         return None;
                     }
-                    self.state = State::Playing { next: next.next(), anchor };
                     let playout = self.playout(next, anchor, store);
+                    self.slack.on_played(next, deadline);
+                    let anchor = anchor - self.catch_up(anchor, config);
+                    self.state = State::Playing { next: next.next(), anchor };
                     if playout.is_playable() {
                         self.late_in_a_row = 0;
                     }
@@ -217,6 +236,18 @@ impl Playback {
                 State::Done => return None,
             }
         }
+    }
+
+    /// By how many microseconds the anchor comes back: no further than the playout delay asks for.
+    fn catch_up(&mut self, anchor: i64, config: &Config) -> i64 {
+        let kept = micros(config.playout_delay.mul_f64(KEPT_SLACK));
+        let natural =
+            self.fastest.map(|fastest| fastest.saturating_add(micros(config.playout_delay)));
+        let excess = natural.map_or(0, |natural| anchor.saturating_sub(natural));
+        let step =
+            excess.min(self.slack.least() - kept).min(micros(self.interval / CATCH_UP)).max(0);
+        self.slack.on_advance(step);
+        step
     }
 
     fn playout(&self, generation: GenerationId, anchor: i64, store: &Store) -> Playout {
@@ -322,3 +353,6 @@ fn micros(duration: Duration) -> i64 {
 fn instant(micros: i64) -> Instant {
     Instant::from_micros(u64::try_from(micros).unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  live bytes ─▶ Demuxer ──┐                                         ┌─▶ TsMuxer ─▶ Pacer ─▶ player
-//!                          ├─▶ access units ─▶ GenerationBuilder     │
+//!                          ├─▶ access units ─▶ GenerationBuilder     ├─▶ CmafMuxer ─▶ browser, file
 //!  file ──────▶ Mp4Reader ─┘                        │          merge_layers
 //!                                              split_layers          ▲
 //!                                                   └── layers ── … ─┘
@@ -20,6 +20,7 @@
 mod aac;
 mod access_unit;
 mod audio;
+mod cmaf;
 mod demuxer;
 mod error;
 mod es;
@@ -30,6 +31,7 @@ mod probe;
 mod ts;
 
 pub use access_unit::{AccessUnit, Priority};
+pub use cmaf::{CmafMuxer, Fragment, Init};
 pub use demuxer::Demuxer;
 pub use error::{DemuxError, Mp4Error, PacerFull, PayloadError};
 pub use es::MAX_ACCESS_UNIT;

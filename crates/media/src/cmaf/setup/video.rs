@@ -1,0 +1,385 @@
+//! Sample entries of pictures: `avc1`, `hvc1`, `av01` and `vp09`.
+//!
+//! Decides that parameter sets stand in the entry and not in the samples, which is what all players
+//! take; Apple's take nothing else for H.265.
+
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+
+use banyan_wire::{MAX_CODEC_CONFIG, Track};
+use bytes::Bytes;
+use h264_reader::nal::sps::SeqParameterSet;
+use h264_reader::rbsp::{BitRead, BitReader, ByteReader};
+
+use super::{Setup, video_timescale};
+use crate::cmaf::boxes::{put_box, put_full_box, put_u16, put_u32};
+use crate::h264::{self, nal_type, nal_units};
+
+/// NAL unit types, Rec. ITU-T H.265 table 7-1, as far as they matter here.
+const HEVC_VPS: u8 = 32;
+const HEVC_SPS: u8 = 33;
+const HEVC_PPS: u8 = 34;
+const HEVC_DELIMITER: u8 = 35;
+
+/// Most parameter sets of one type in an entry: what `avcC` can count.
+const MAX_SETS: usize = 31;
+
+pub(super) fn h264_is_delimiter(nal: &[u8]) -> bool {
+    h264_kind(nal) == nal_type::AUD
+}
+
+pub(super) fn hevc_is_delimiter(nal: &[u8]) -> bool {
+    hevc_kind(nal) == HEVC_DELIMITER
+}
+
+fn h264_kind(nal: &[u8]) -> u8 {
+    nal.first().map_or(0, |header| h264::kind(*header))
+}
+
+fn hevc_kind(nal: &[u8]) -> u8 {
+    nal.first().map_or(0, |header| (header >> 1) & 0x3f)
+}
+
+/// The parameter sets of one type: those in the unit, else those of the configuration.
+fn sets_of(
+    kind: u8,
+    kind_of: fn(&[u8]) -> u8,
+    track: &Track,
+    first: Option<&[u8]>,
+) -> Option<Vec<Bytes>> {
+    let find = |data: &[u8]| {
+        let mut found: Vec<Bytes> = Vec::new();
+        let mut len = 0;
+        for nal in nal_units(data).filter(|nal| kind_of(nal) == kind) {
+            len += nal.len();
+            if len > MAX_CODEC_CONFIG || found.len() == MAX_SETS {
+                break;
+            }
+            if !found.iter().any(|known| known == nal) {
+                found.push(Bytes::copy_from_slice(nal));
+            }
+        }
+        found
+    };
+    let sets = first.map(find).filter(|sets| !sets.is_empty());
+    let sets = sets.unwrap_or_else(|| find(&track.config));
+    (!sets.is_empty()).then_some(sets)
+}
+
+pub(super) fn h264(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
+    let sps_sets = sets_of(nal_type::SPS, h264_kind, track, first)?;
+    let pps_sets = sets_of(nal_type::PPS, h264_kind, track, first)?;
+    let sps = sps_sets.first()?;
+    let [profile, constraints, level] = *sps.get(1..4)?.first_chunk()?;
+    let parsed =
+        SeqParameterSet::from_bits(BitReader::new(ByteReader::skipping_h264_header(&sps[..])))
+            .ok()?;
+    let size = parsed.pixel_dimensions().map_or((0, 0), |(width, height)| {
+        (u16::try_from(width).unwrap_or(0), u16::try_from(height).unwrap_or(0))
+    });
+    let size = if size == (0, 0) { (track.width, track.height) } else { size };
+    let mut record = vec![1, profile, constraints, level, 0xff];
+    record.push(0xe0 | u8::try_from(sps_sets.len()).unwrap_or(0));
+    sps_sets.iter().for_each(|set| put_set(&mut record, set));
+    record.push(u8::try_from(pps_sets.len()).unwrap_or(0));
+    pps_sets.iter().for_each(|set| put_set(&mut record, set));
+    // Baseline, main and extended say nothing of colours: they have no choice.
+    if !matches!(profile, 66 | 77 | 88) {
+        let chroma = &parsed.chroma_info;
+        let format = u8::try_from(chroma.chroma_format.to_u32()).unwrap_or(1);
+        record.extend([
+            0xfc | (format & 3),
+            0xf8 | (chroma.bit_depth_luma_minus8 & 7),
+            0xf8 | (chroma.bit_depth_chroma_minus8 & 7),
+            0,
+        ]);
+    }
+    Some(Setup {
+        entry: visual_entry(*b"avc1", size, |out| {
+            put_box(out, *b"avcC", |out| out.extend(&record));
+        }),
+        codec: format!("avc1.{profile:02x}{constraints:02x}{level:02x}"),
+        timescale: video_timescale(),
+        size,
+        sets: [sps_sets, pps_sets].concat(),
+    })
+}
+
+fn put_set(out: &mut Vec<u8>, set: &[u8]) {
+    put_u16(out, u16::try_from(set.len()).unwrap_or(0));
+    out.extend_from_slice(set);
+}
+
+/// What `hvcC` repeats of a sequence parameter set.
+struct HevcSps {
+    /// Profile, tier and level: twelve bytes as they stand in the set.
+    profile: [u8; 12],
+    sub_layers: u8,
+    is_nested: bool,
+    chroma_format: u8,
+    size: (u16, u16),
+    depth_luma: u8,
+    depth_chroma: u8,
+}
+
+impl HevcSps {
+    /// Reads a set (Rec. ITU-T H.265, 7.3.2.2.1) as far as needed.
+    fn read(nal: &[u8]) -> Option<Self> {
+        const HEADER: NonZeroUsize = NonZeroUsize::new(2).expect("it is two");
+        let mut bits = BitReader::new(ByteReader::skipping_bytes(nal, HEADER));
+        bits.skip(4, "vps id").ok()?;
+        let above_base: u8 = bits.read_var(3, "sub layers").ok()?;
+        let is_nested = bits.read_bit("nesting").ok()?;
+        let mut profile = [0; 12];
+        for byte in &mut profile {
+            *byte = bits.read_var(8, "profile").ok()?;
+        }
+        let mut present = Vec::new();
+        for _ in 0..above_base {
+            let has_profile = bits.read_bit("has profile").ok()?;
+            let has_level = bits.read_bit("has level").ok()?;
+            present.push((has_profile, has_level));
+        }
+        if above_base > 0 {
+            bits.skip(2 * (8 - u32::from(above_base)), "reserved").ok()?;
+        }
+        for (has_profile, has_level) in present {
+            bits.skip(if has_profile { 88 } else { 0 }, "profile").ok()?;
+            bits.skip(if has_level { 8 } else { 0 }, "level").ok()?;
+        }
+        bits.read_ue("sps id").ok()?;
+        let chroma_format = u8::try_from(bits.read_ue("chroma format").ok()?).ok()?;
+        if chroma_format == 3 {
+            bits.skip(1, "separate planes").ok()?;
+        }
+        let mut size = [bits.read_ue("width").ok()?, bits.read_ue("height").ok()?];
+        if bits.read_bit("has window").ok()? {
+            let (x, y) = match chroma_format {
+                1 => (2, 2),
+                2 => (2, 1),
+                _ => (1, 1),
+            };
+            let mut cut = [0; 4];
+            for (side, unit) in cut.iter_mut().zip([x, x, y, y]) {
+                *side = bits.read_ue("window").ok()?.saturating_mul(unit);
+            }
+            let [left, right, top, bottom] = cut;
+            let [width, height] = size;
+            size = [
+                width.saturating_sub(left).saturating_sub(right),
+                height.saturating_sub(top).saturating_sub(bottom),
+            ];
+        }
+        let depth_luma = u8::try_from(bits.read_ue("luma depth").ok()?).ok()?;
+        let depth_chroma = u8::try_from(bits.read_ue("chroma depth").ok()?).ok()?;
+        let [width, height] = size.map(|length| u16::try_from(length).unwrap_or(0));
+        Some(Self {
+            profile,
+            sub_layers: above_base + 1,
+            is_nested,
+            chroma_format,
+            size: (width, height),
+            depth_luma,
+            depth_chroma,
+        })
+    }
+
+    /// The codec's name (ISO/IEC 14496-15, annex E.3).
+    fn codec(&self) -> String {
+        let [head, c0, c1, c2, c3, constraints @ .., level] = self.profile;
+        let space = ["", "A", "B", "C"].get(usize::from(head >> 6)).copied().unwrap_or("");
+        let tier = if head & 0x20 == 0 { 'L' } else { 'H' };
+        let compatible = u32::from_be_bytes([c0, c1, c2, c3]).reverse_bits();
+        let mut name = format!("hvc1.{space}{}.{compatible:X}.{tier}{level}", head & 0x1f);
+        let used = constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        for byte in constraints.iter().take(used) {
+            // Writing into a string does not fail.
+            let _ = write!(name, ".{byte:X}");
+        }
+        name
+    }
+}
+
+pub(super) fn hevc(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
+    let sets =
+        [HEVC_VPS, HEVC_SPS, HEVC_PPS].map(|kind| (kind, sets_of(kind, hevc_kind, track, first)));
+    let sps = sets.iter().find(|(kind, _)| *kind == HEVC_SPS)?.1.as_ref()?.first()?;
+    let parsed = HevcSps::read(sps)?;
+    let mut record = vec![1];
+    record.extend(parsed.profile);
+    record.extend([
+        // No least spatial segmentation, no kind of parallelism told.
+        0xf0,
+        0x00,
+        0xfc,
+        0xfc | (parsed.chroma_format & 3),
+        0xf8 | (parsed.depth_luma & 7),
+        0xf8 | (parsed.depth_chroma & 7),
+        // No average frame rate; lengths of four bytes.
+        0,
+        0,
+        (parsed.sub_layers & 7) << 3 | u8::from(parsed.is_nested) << 2 | 3,
+    ]);
+    record.push(3);
+    let mut all = Vec::new();
+    for (kind, found) in sets {
+        let found = found?;
+        // All sets of this type are here.
+        record.push(0x80 | kind);
+        put_u16(&mut record, u16::try_from(found.len()).unwrap_or(0));
+        found.iter().for_each(|set| put_set(&mut record, set));
+        all.extend(found);
+    }
+    Some(Setup {
+        entry: visual_entry(*b"hvc1", parsed.size, |out| {
+            put_box(out, *b"hvcC", |out| out.extend(&record));
+        }),
+        codec: parsed.codec(),
+        timescale: video_timescale(),
+        size: parsed.size,
+        sets: all,
+    })
+}
+
+pub(super) fn av1(track: &Track) -> Option<Setup> {
+    let [_, head, flags, _] = *track.config.first_chunk()?;
+    let (profile, level) = (head >> 5, head & 0x1f);
+    let tier = if flags & 0x80 == 0 { 'M' } else { 'H' };
+    let depth = match (flags & 0x40 != 0, flags & 0x20 != 0) {
+        (false, _) => 8,
+        (true, false) => 10,
+        (true, true) => 12,
+    };
+    let size = (track.width, track.height);
+    Some(Setup {
+        entry: visual_entry(*b"av01", size, |out| {
+            put_box(out, *b"av1C", |out| out.extend_from_slice(&track.config));
+        }),
+        codec: format!("av01.{profile}.{level:02}{tier}.{depth:02}"),
+        timescale: video_timescale(),
+        size,
+        sets: Vec::new(),
+    })
+}
+
+/// What a VP9 key frame says of itself.
+struct Vp9Key {
+    profile: u8,
+    depth: u8,
+    /// As `vpcC` numbers them.
+    subsampling: u8,
+    is_full_range: bool,
+    size: (u16, u16),
+}
+
+impl Vp9Key {
+    /// Reads a key frame's uncompressed header (VP9 bitstream specification, 6.2).
+    fn read(frame: &[u8]) -> Option<Self> {
+        let mut bits = BitReader::new(frame);
+        let mut take = |count| bits.read_var::<u32>(count, "vp9 header").ok();
+        if take(2)? != 2 {
+            return None;
+        }
+        let profile = take(1)? | take(1)? << 1;
+        if profile == 3 {
+            take(1)?;
+        }
+        let is_shown_again = take(1)? == 1;
+        let is_key = take(1)? == 0;
+        take(2)?;
+        if is_shown_again || !is_key || take(24)? != 0x49_8342 {
+            return None;
+        }
+        let depth = match profile {
+            0 | 1 => 8,
+            _ if take(1)? == 0 => 10,
+            _ => 12,
+        };
+        let has_choice = profile & 1 == 1;
+        let is_rgb = take(3)? == 7;
+        let is_full_range = if is_rgb { true } else { take(1)? == 1 };
+        let subsampling = match (is_rgb, has_choice) {
+            (true, _) => 3,
+            (false, false) => 1,
+            (false, true) => match (take(1)?, take(1)?) {
+                (0, _) => 3,
+                (_, 0) => 2,
+                _ => 1,
+            },
+        };
+        if has_choice {
+            take(1)?;
+        }
+        let (width, height) = (take(16)? + 1, take(16)? + 1);
+        let profile = u8::try_from(profile).ok()?;
+        let size = (u16::try_from(width).unwrap_or(0), u16::try_from(height).unwrap_or(0));
+        Some(Self { profile, depth, subsampling, is_full_range, size })
+    }
+
+    /// The lowest level, times ten, for pictures of this size at up to 60 a second.
+    fn level(&self) -> u8 {
+        const LEVELS: [(u32, u8); 8] = [
+            (36_864, 11),
+            (73_728, 20),
+            (122_880, 21),
+            (245_760, 30),
+            (552_960, 31),
+            (983_040, 40),
+            (2_228_224, 41),
+            (8_912_896, 51),
+        ];
+        let area = u32::from(self.size.0) * u32::from(self.size.1);
+        LEVELS.iter().find(|(most, _)| area <= *most).map_or(61, |(_, level)| *level)
+    }
+}
+
+pub(super) fn vp9(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
+    let key = first.and_then(Vp9Key::read);
+    let record: Vec<u8> = match (&key, track.config.is_empty()) {
+        (_, false) => track.config.to_vec(),
+        (Some(key), true) => {
+            let range = u8::from(key.is_full_range);
+            let format = key.depth << 4 | key.subsampling << 1 | range;
+            // Colours are not specified, and there is no data to initialise a codec with.
+            vec![key.profile, key.level(), format, 2, 2, 2, 0, 0]
+        }
+        (None, true) => return None,
+    };
+    let [profile, level, format] = *record.first_chunk()?;
+    let size = match &key {
+        Some(key) if key.size != (0, 0) => key.size,
+        _ => (track.width, track.height),
+    };
+    Some(Setup {
+        entry: visual_entry(*b"vp09", size, |out| {
+            put_full_box(out, *b"vpcC", 1, 0, |out| out.extend(&record));
+        }),
+        codec: format!("vp09.{profile:02}.{level:02}.{:02}", format >> 4),
+        timescale: video_timescale(),
+        size,
+        sets: Vec::new(),
+    })
+}
+
+fn visual_entry(name: [u8; 4], size: (u16, u16), config: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::new();
+    put_box(&mut out, name, |out| {
+        out.extend([0; 6]);
+        // The first of the track's data references.
+        put_u16(out, 1);
+        out.extend([0; 16]);
+        put_u16(out, size.0);
+        put_u16(out, size.1);
+        // 72 dots per inch, both ways.
+        put_u32(out, 0x0048_0000);
+        put_u32(out, 0x0048_0000);
+        put_u32(out, 0);
+        // One picture a sample, no name, colours of 24 bits, no palette.
+        put_u16(out, 1);
+        out.extend([0; 32]);
+        put_u16(out, 0x0018);
+        put_u16(out, 0xffff);
+        config(out);
+    });
+    out
+}

@@ -1,7 +1,7 @@
 //! The newest stretch of the programme, shared by all who watch it.
 //!
 //! Decides what is kept: the newest GOP, so that a new client starts at once, and what a slow client
-//! may still have to come. There is one copy for all clients; each has a place in it, so a client
+//! may still have to come; and beside them what [`crate::hls`] serves, whose limits stand there. There is one copy for all clients; each has a place in it, so a client
 //! costs the hub nothing and is never waited for. What a client does when its place is
 //! gone is left to [`crate::client`].
 //!
@@ -13,10 +13,13 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use banyan_media::AccessUnit;
-use banyan_wire::Track;
+use banyan_media::{AccessUnit, CmafMuxer};
+use banyan_wire::{Codec, Track};
 use tokio::sync::watch;
+
+use crate::hls::window::{self as hls, MAX_PART};
 
 /// Most bytes of access units kept: half a minute at 8 Mbit/s. Past it the oldest generation goes,
 /// and if that was where the newest GOP began, new clients wait for the next. A generation that
@@ -34,6 +37,9 @@ pub(crate) const MAX_BEHIND: u64 = 20;
 #[derive(Debug)]
 pub struct LiveHub {
     window: Mutex<Window>,
+    /// Only for who pushes.
+    muxer: Mutex<CmafMuxer>,
+    segments: Mutex<hls::Window>,
     news: watch::Sender<()>,
 }
 
@@ -94,7 +100,13 @@ impl LiveHub {
     /// Creates a hub whose broadcast has not begun.
     #[must_use]
     pub fn new() -> Self {
-        Self { window: Mutex::default(), news: watch::Sender::new(()) }
+        Self {
+            window: Mutex::default(),
+            // Browsers take one track of sound.
+            muxer: Mutex::new(CmafMuxer::new(MAX_PART, 1)),
+            segments: Mutex::default(),
+            news: watch::Sender::new(()),
+        }
     }
 
     /// Says what the generations that follow are made of. Nothing is served before. An empty list
@@ -120,14 +132,29 @@ impl LiveHub {
         if window.is_over || units.is_empty() || bytes > MAX_HELD_BYTES {
             return;
         }
-        window.push(Entry { tracks, units, random_access, bytes });
+        window.push(Entry {
+            tracks: Arc::clone(&tracks),
+            units: Arc::clone(&units),
+            random_access,
+            bytes,
+        });
         drop(window);
+        self.push_segments(&tracks, &units);
         self.news.send_replace(());
+    }
+
+    /// Muxes a generation once for all players of HLS. They do not wait for that.
+    fn push_segments(&self, tracks: &[Track], units: &[AccessUnit]) {
+        let mut muxer = self.muxer.lock().unwrap_or_else(PoisonError::into_inner);
+        muxer.set_tracks(tracks);
+        let fragments = muxer.push(units);
+        self.segments().push(fragments, SystemTime::now());
     }
 
     /// Says that nothing will follow: clients get what there is, then their streams end.
     pub fn end(&self) {
         self.lock().is_over = true;
+        self.segments().end();
         self.news.send_replace(());
     }
 
@@ -138,6 +165,18 @@ impl LiveHub {
             Some(_) => Status::Live,
             None => Status::Unknown,
         }
+    }
+
+    /// A codec of the programme that a transport stream does not carry.
+    pub(crate) fn beyond_ts(&self) -> Option<Codec> {
+        let window = self.lock();
+        let mut codecs = window.tracks.iter().flat_map(|tracks| tracks.iter()).map(|t| t.codec);
+        codecs.find(|codec| matches!(codec, Codec::Av1 | Codec::Vp9))
+    }
+
+    /// What HLS serves.
+    pub(crate) fn segments(&self) -> MutexGuard<'_, hls::Window> {
+        self.segments.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Told of every change. The receiver lives no longer than the hub.

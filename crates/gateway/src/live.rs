@@ -67,6 +67,11 @@ pub(crate) async fn serve(Shared(app): Shared<App>, method: Method) -> Response 
                 .into_response();
         }
     }
+    if let Some(codec) = hub.beyond_ts() {
+        let name = codec.name();
+        let text = format!("a transport stream does not carry {name}: use /live.m3u8");
+        return (StatusCode::NOT_ACCEPTABLE, live_headers(), line(&text)).into_response();
+    }
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
@@ -135,14 +140,15 @@ async fn wait_for_tracks(hub: &LiveHub, mut stop: watch::Receiver<bool>) -> Stat
 
 /// What every answer of the live stream says: pages of other origins may play it, nobody may keep
 /// it.
-fn live_headers() -> HeaderMap {
+pub(crate) fn live_headers() -> HeaderMap {
     HeaderMap::from_iter([
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
     ])
 }
 
-fn unavailable(text: &str) -> Response {
+/// 503, and when to ask again.
+pub(crate) fn unavailable(text: &str) -> Response {
     let retry = [(header::RETRY_AFTER, "2")];
     (StatusCode::SERVICE_UNAVAILABLE, live_headers(), retry, line(text)).into_response()
 }

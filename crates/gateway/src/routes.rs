@@ -1,7 +1,7 @@
 //! Which path gives what.
 //!
 //! Decides the paths, the methods, and the one line that everything else is answered with. What the
-//! answers hold is left to [`crate::live`], [`crate::state`] and [`crate::metrics`].
+//! answers hold is left to [`crate::live`], [`crate::hls`], [`crate::state`] and [`crate::metrics`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::hls;
 use crate::hub::LiveHub;
 use crate::live::{self, Clients};
 use crate::metrics;
@@ -23,15 +24,12 @@ use crate::state::{State, StateProvider, StateReport};
 /// How long a request waits for the peer to show itself, before it gets 503.
 const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
-const PAGE: &str = "\
-banyan: the face of this peer
+/// A player, and what else there is. Loads nothing from elsewhere.
+const PAGE: &str = include_str!("page.html");
 
-/live.ts     the broadcast, for a player: vlc, mpv or ffplay with this address
-/api/state   the peer and its place in the forest, as JSON
-/metrics     OpenMetrics, for Prometheus
-
-A player on this page comes in a later version, as do /live.m3u8 and /api/events.
-";
+/// The page is all of its scripts and styles, and speaks with this gateway only.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; \
+    style-src 'unsafe-inline'; connect-src 'self'; media-src 'self' blob:; img-src data:";
 
 /// What a gateway shows.
 #[derive(Clone)]
@@ -61,18 +59,30 @@ pub(crate) struct App {
 pub(crate) fn router(face: Face, stop: watch::Receiver<bool>) -> Router {
     let Face { live, state } = face;
     Router::new()
-        .route("/", get(async || line(PAGE.trim_end())))
+        .route("/", get(async || page()))
         .route("/live.ts", get(live::serve))
-        .route("/live.m3u8", get(async || not_yet("HLS")))
+        .route("/live.m3u8", get(hls::variants))
+        .route("/live/{name}", get(hls::serve))
         .route("/api/state", get(report))
         .route("/api/events", get(async || not_yet("the stream of events")))
         .route("/metrics", get(measure))
-        .fallback(async || (StatusCode::NOT_FOUND, line("not found: see / for what there is")))
+        .fallback(async || not_found())
         .method_not_allowed_fallback(async || {
             let allow = [(header::ALLOW, "GET, HEAD")];
             (StatusCode::METHOD_NOT_ALLOWED, allow, line("only GET and HEAD"))
         })
         .with_state(App { live, clients: Clients::new(), stop, state })
+}
+
+/// What is answered where there is nothing.
+pub(crate) fn not_found() -> impl IntoResponse + use<> {
+    (StatusCode::NOT_FOUND, line("not found: see / for what there is"))
+}
+
+fn page() -> Response {
+    let policy = (header::CONTENT_SECURITY_POLICY, PAGE_POLICY);
+    let kind = (header::CONTENT_TYPE, "text/html; charset=utf-8");
+    ([kind, policy, (header::CACHE_CONTROL, "no-cache")], PAGE).into_response()
 }
 
 /// A body of one line.

@@ -3,38 +3,16 @@
 
 mod common;
 
-use std::fs::File;
-use std::io::BufReader;
-use std::sync::Arc;
 use std::time::Duration;
 
-use banyan_gateway::{LiveHub, MAX_CLIENTS, TRACKS_TIMEOUT};
-use banyan_media::{
-    AccessUnit, DemuxStats, Event, Generation, GenerationBuilder, Mp4Reader, TsDemuxer,
-};
-use banyan_wire::Track;
+use banyan_gateway::{MAX_CLIENTS, TRACKS_TIMEOUT};
+use banyan_media::{AccessUnit, DemuxStats, Event, TsDemuxer};
+use banyan_wire::{Codec, Track};
 use bytes::Bytes;
-use common::{Answer, ask, read_all, send, serve, viewer};
+use common::{Answer, ask, clip, push, read_all, send, serve, viewer};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::time::{Instant, sleep};
-
-const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/bbb_480p24_30s_h264_aac.mp4");
-
-fn clip() -> (Vec<Track>, Vec<Generation>) {
-    let mut reader = Mp4Reader::open(BufReader::new(File::open(CLIP).unwrap())).unwrap();
-    let mut builder = GenerationBuilder::default();
-    let mut generations = Vec::new();
-    while let Some(unit) = reader.next_access_unit().unwrap() {
-        generations.extend(builder.push(unit));
-    }
-    generations.extend(builder.flush());
-    (reader.tracks().to_vec(), generations)
-}
-
-fn push(hub: &LiveHub, generation: &Generation) {
-    hub.push(Arc::new(generation.units.clone()), generation.random_access);
-}
 
 /// The units of a stream, which has to be without damage.
 fn demux(stream: &[u8]) -> Vec<AccessUnit> {
@@ -252,4 +230,18 @@ async fn no_connection_outlives_the_gateway() {
     served.task.abort();
     let answer = read_all(&mut player).await;
     assert!(!answer.ends_with(b"0\r\n\r\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_transport_stream_carries_is_said_with_the_way_out() {
+    let (mut tracks, generations) = clip();
+    for codec in [Codec::Av1, Codec::Vp9] {
+        let served = serve(None);
+        tracks[0].codec = codec;
+        served.hub.set_tracks(tracks.clone());
+        push(&served.hub, &generations[0]);
+        let answer = ask(served.addr, "GET", "/live.ts").await;
+        let text = format!("a transport stream does not carry {}: use /live.m3u8\n", codec.name());
+        assert_eq!((answer.status, answer.text()), (406, text.as_str()));
+    }
 }

@@ -217,20 +217,24 @@ async fn without_a_peer_there_is_no_state() {
 async fn other_paths_and_methods_get_one_line() {
     let served = serve(Some(viewer()));
     let addr = served.addr;
-    let page = ask(addr, "GET", "/").await;
-    assert_eq!(page.status, 200);
-    for word in ["/live.ts", "/api/state", "/metrics", "later version"] {
-        assert!(page.text().contains(word), "{word}");
-    }
-    let hls = ask(addr, "GET", "/live.m3u8").await;
-    assert_line(&hls, 501, "not in this version: HLS, use /live.ts");
     let events = ask(addr, "GET", "/api/events").await;
     assert_line(&events, 501, "not in this version: the stream of events, use /live.ts");
-    for path in ["/nothing", "/live.ts/", "/api", "//", "/../etc/passwd", "/%00"] {
+    for path in [
+        "/nothing",
+        "/live.ts/",
+        "/live/",
+        "/live/x",
+        "/live/1.m4s/2",
+        "/live/%00",
+        "/api",
+        "//",
+        "/../etc/passwd",
+        "/%00",
+    ] {
         let unknown = ask(addr, "GET", path).await;
         assert_line(&unknown, 404, "not found: see / for what there is");
     }
-    for path in ["/", "/live.ts", "/api/state", "/metrics"] {
+    for path in ["/", "/live.ts", "/live.m3u8", "/live/0.m4s", "/api/state", "/metrics"] {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "NONSENSE"] {
             let refused = ask(addr, method, path).await;
             assert_line(&refused, 405, "only GET and HEAD");
@@ -243,6 +247,19 @@ async fn other_paths_and_methods_get_one_line() {
         let get = ask(addr, "GET", path).await;
         assert_eq!(head.header("content-length"), get.header("content-length"));
     }
+}
+
+#[tokio::test]
+async fn the_page_plays_by_itself_and_loads_nothing_from_elsewhere() {
+    let served = serve(Some(viewer()));
+    let page = ask(served.addr, "GET", "/").await;
+    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
+    assert!(page.header("content-security-policy").starts_with("default-src 'none'; "));
+    for word in ["<video", "MediaSource", "/live.m3u8", "/live.ts", "/api/state", "/metrics"] {
+        assert!(page.text().contains(word), "{word}");
+    }
+    let mut links = page.text().match_indices("://").map(|(at, _)| &page.text()[at - 5..at + 20]);
+    assert!(links.all(|link| link.contains("www.w3.org/2000")), "a name space is no link");
 }
 
 #[tokio::test]

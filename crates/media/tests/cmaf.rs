@@ -333,8 +333,8 @@ fn h264_and_aac_decode_to_the_pictures_and_the_sound_of_the_file() {
         let (tracks, units) = read_mp4(clip);
         let fragments = mux(&tracks, &generations(units));
         let path = write(directory.path(), "muxed.mp4", &concatenate(&fragments));
-        run("ffmpeg", &["-xerror", "-i", &path, "-f", "null", "-"]);
-        assert_eq!(frame_hashes(&path, "0:v"), frame_hashes(clip, "0:v"), "{clip}");
+        let expected = frame_hashes(clip, "0:v");
+        assert_eq!(frame_hashes(&path, "0:v"), expected, "{clip}");
         // Both start with the encoder's silence; how much of it is cut off differs.
         let (sound, source) = (frame_hashes(&path, "0:a"), frame_hashes(clip, "0:a"));
         assert!(sound.ends_with(&source[source.len() / 2..]), "{clip}");
@@ -342,7 +342,7 @@ fn h264_and_aac_decode_to_the_pictures_and_the_sound_of_the_file() {
         let later = fragments.iter().rposition(|fragment| fragment.is_independent).unwrap();
         let path = write(directory.path(), "later.mp4", &concatenate(&fragments[later..]));
         let pictures = frame_hashes(&path, "0:v");
-        assert!(frame_hashes(clip, "0:v").ends_with(&pictures), "{clip}");
+        assert!(expected.ends_with(&pictures), "{clip}");
     }
 }
 

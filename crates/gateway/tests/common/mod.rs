@@ -3,18 +3,43 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufReader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use banyan_core::{Snapshot, Stats, StripeSnapshot, Violation};
 use banyan_gateway::{Face, Gateway, LiveHub, NetState, PlaybackState, State};
+use banyan_media::{Generation, GenerationBuilder, Mp4Reader};
 use banyan_wire::{
     BroadcastId, Contact, GenerationId, Manifest, Overlay, PeerId, Roles, StripeCount, StripeId,
+    Track,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+/// Half a minute of H.264 with B-pictures, and AAC.
+pub(crate) const CLIP: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/bbb_480p24_30s_h264_aac.mp4");
+
+/// The tracks and generations of a clip.
+pub(crate) fn clip() -> (Vec<Track>, Vec<Generation>) {
+    let mut reader = Mp4Reader::open(BufReader::new(File::open(CLIP).unwrap())).unwrap();
+    let mut builder = GenerationBuilder::default();
+    let mut generations = Vec::new();
+    while let Some(unit) = reader.next_access_unit().unwrap() {
+        generations.extend(builder.push(unit));
+    }
+    generations.extend(builder.flush());
+    (reader.tracks().to_vec(), generations)
+}
+
+/// Gives the hub a generation.
+pub(crate) fn push(hub: &LiveHub, generation: &Generation) {
+    hub.push(Arc::new(generation.units.clone()), generation.random_access);
+}
 
 /// A gateway that serves.
 pub(crate) struct Served {

@@ -15,6 +15,10 @@ use banyan_wire::MediaTime;
 /// Longest time a sample may last, in 90 kHz ticks: what is further away is another stretch.
 pub(super) const MAX_STEP: i64 = 10 * MediaTime::HZ;
 
+/// Longest hole in the sound that is filled where a generation begins, in 90 kHz ticks: 100 ms.
+/// Chromium stops at holes of two frames. A file that is looped makes such.
+const MAX_FILL: i64 = MediaTime::HZ / 10;
+
 /// How long a picture lasts while nothing is known of the next, in 90 kHz ticks: 40 ms.
 const FIRST_STEP: i64 = MediaTime::HZ / 25;
 
@@ -106,6 +110,14 @@ impl Clock {
                 Some(expected) if !self.is_video && (time - expected).abs() <= self.slack() => {
                     expected
                 }
+                // A small hole before a generation: its first sound is a little early, and lasts.
+                Some(expected)
+                    if !self.is_video
+                        && starts.is_empty()
+                        && (0..=self.scale(MAX_FILL)).contains(&(time - expected)) =>
+                {
+                    expected
+                }
                 _ => {
                     // Strictly rising, whatever the source says.
                     let least = starts.last().copied().or(self.last).map_or(0, |last| last + 1);
@@ -183,6 +195,17 @@ mod tests {
         // A frame is missing: the one before lasts on.
         let placed = clock.place(&[frames(3072, 0), frames(5120, 0)], 0);
         assert_eq!(placed.first(), Some(&Placed { decode: 3072, duration: 2048 }));
+    }
+
+    #[test]
+    fn a_small_hole_in_the_sound_before_a_generation_is_filled() {
+        let mut clock = Clock::new(48_000, false);
+        clock.place(&[(0, Some(1024))], 0);
+        // Of 50 ms, then of 150 ms.
+        let placed = clock.place(&[(1920 + 4500, Some(1024)), (3840 + 4500, Some(1024))], 0);
+        assert_eq!(placed[0], Placed { decode: 1024, duration: 1024 + 2400 });
+        let placed = clock.place(&[(5760 + 4500 + 13_500, Some(1024))], 0);
+        assert_eq!(placed[0].decode, 3 * 1024 + 2400 + 7200);
     }
 
     #[test]

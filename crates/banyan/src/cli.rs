@@ -153,7 +153,7 @@ pub struct Watch {
     /// a guess of 5Mbit and follows what the connections achieve)
     #[arg(long, value_name = "RATE", value_parser = bitrate)]
     pub upload: Option<u64>,
-    /// Write an MPEG transport stream to FILE, or to stdout with -
+    /// Record to FILE: MP4 where it ends in .mp4, else an MPEG transport stream; - is stdout
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Serve picture, state and metrics here (default: 127.0.0.1:8080, unless --output is given)

@@ -2,25 +2,25 @@
 //!
 //! Decides which access units still make sense after a loss: a picture whose reference was lost
 //! decodes to garbage, often without an error, so after a loss only sound and key pictures are
-//! passed on until a whole generation begins with a random access picture again.
+//! passed on until a whole generation begins with a random access picture again. What a recording
+//! looks like is left to [`crate::output`].
 
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use banyan_core::Playout;
 use banyan_gateway::LiveHub;
-use banyan_media::{AccessUnit, Priority, TsMuxer, merge_layers};
+use banyan_media::{AccessUnit, Priority, merge_layers};
 use banyan_wire::{MediaTime, Track};
 
-use crate::error::{Failure, Outcome};
+use crate::error::Outcome;
+use crate::output::Output;
 
 /// Where pictures go.
 #[derive(Debug)]
 pub(crate) struct Player {
     hub: Option<Arc<LiveHub>>,
-    output: Option<TsOutput>,
+    output: Option<Output>,
     tracks: Vec<Track>,
     /// Pictures that refer to others can be decoded.
     is_whole: bool,
@@ -33,7 +33,7 @@ impl Player {
     pub(crate) fn new(hub: Option<Arc<LiveHub>>, output: Option<&Path>) -> Self {
         Self {
             hub,
-            output: output.map(TsOutput::new),
+            output: output.map(Output::new),
             tracks: Vec::new(),
             is_whole: false,
             resumed_at: None,
@@ -55,7 +55,7 @@ impl Player {
     /// Passes on what there is of a generation.
     ///
     /// # Errors
-    /// [`Failure`] where the output file cannot be written.
+    /// [`Failure`](crate::Failure) where the output file cannot be written.
     pub(crate) fn play(&mut self, playout: &Playout) -> Outcome {
         let units = match merge_layers(&playout.layers) {
             Ok(units) => units,
@@ -103,101 +103,11 @@ impl Player {
     /// Closes everything whole.
     ///
     /// # Errors
-    /// [`Failure`] where the output file cannot be written to its end.
+    /// [`Failure`](crate::Failure) where the output file cannot be written to its end.
     pub(crate) fn finish(&mut self) -> Outcome {
         if let Some(hub) = &self.hub {
             hub.end();
         }
-        self.output.take().map_or(Ok(()), TsOutput::finish)
+        self.output.take().map_or(Ok(()), Output::finish)
     }
-}
-
-/// A transport stream in a file or on stdout. The file is made with the first picture, so that a
-/// broadcast that is not found leaves none behind.
-#[derive(Debug)]
-struct TsOutput {
-    path: PathBuf,
-    sink: Option<Sink>,
-    muxer: Option<TsMuxer>,
-    packets: Vec<u8>,
-    has_begun: bool,
-}
-
-#[derive(Debug)]
-enum Sink {
-    File(File),
-    Stdout,
-}
-
-impl TsOutput {
-    fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-            sink: None,
-            muxer: None,
-            packets: Vec::new(),
-            has_begun: false,
-        }
-    }
-
-    fn set_tracks(&mut self, tracks: &[Track]) {
-        match &mut self.muxer {
-            Some(muxer) => muxer.set_tracks(tracks),
-            None => self.muxer = Some(TsMuxer::new(tracks)),
-        }
-    }
-
-    fn write(&mut self, units: &[AccessUnit]) -> Outcome {
-        let Some(muxer) = &mut self.muxer else { return Ok(()) };
-        // A file begins with a picture that can be decoded.
-        let begin = if self.has_begun {
-            0
-        } else {
-            match units.iter().position(|unit| unit.priority == Priority::Key) {
-                Some(position) => position,
-                None => return Ok(()),
-            }
-        };
-        self.has_begun = true;
-        self.packets.clear();
-        for unit in &units[begin..] {
-            muxer.write(unit, &mut self.packets);
-        }
-        let path = self.path.display();
-        let result = match &mut self.sink {
-            Some(Sink::File(file)) => file.write_all(&self.packets),
-            Some(Sink::Stdout) => write_stdout(&self.packets),
-            None if self.path == Path::new("-") => {
-                self.sink = Some(Sink::Stdout);
-                write_stdout(&self.packets)
-            }
-            None => File::create(&self.path).and_then(|mut file| {
-                file.write_all(&self.packets)?;
-                self.sink = Some(Sink::File(file));
-                Ok(())
-            }),
-        };
-        result.map_err(|error| {
-            if error.kind() == io::ErrorKind::BrokenPipe {
-                Failure::failed("the player has closed the pipe")
-            } else {
-                Failure::failed(format!("cannot write {path}: {error}"))
-            }
-        })
-    }
-
-    fn finish(self) -> Outcome {
-        match self.sink {
-            Some(Sink::File(file)) => file.sync_all().map_err(|error| {
-                Failure::failed(format!("cannot write {}: {error}", self.path.display()))
-            }),
-            Some(Sink::Stdout) | None => Ok(()),
-        }
-    }
-}
-
-fn write_stdout(bytes: &[u8]) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes)?;
-    stdout.flush()
 }

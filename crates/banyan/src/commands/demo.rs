@@ -325,7 +325,7 @@ struct Stage {
 impl Stage {
     fn new(options: &Demo, http: Option<&HttpFace>) -> Self {
         if let Some(http) = http {
-            eprintln!("watch with a player: http://{}/live.ts", http.address);
+            eprintln!("watch: http://{}/", http.address);
         }
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();

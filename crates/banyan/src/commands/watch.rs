@@ -52,7 +52,7 @@ pub(super) async fn run(options: Watch) -> Outcome {
     };
     let membership = node.join(request).await?;
     if let Some(http) = &http {
-        eprintln!("picture: http://{0}/live.ts    state: http://{0}/api/state", http.address);
+        eprintln!("picture: http://{0}/    for VLC and mpv: http://{0}/live.ts", http.address);
     }
     let hub = http.as_ref().map(|http| http.hub.clone());
     let mut viewer = Viewer {

@@ -1,7 +1,8 @@
 //! The newest stretch of the programme as HLS has it: segments made of parts.
 //!
 //! Decides where segments are cut, what is listed and what is kept. A part is muxed once and is one
-//! copy for all players. What a playlist looks like is left to [`super::playlist`].
+//! copy for all players. What a playlist looks like is left to
+//! [`mod@super::playlist`].
 //!
 //! ```text
 //!            kept, not listed     listed                  open
@@ -37,8 +38,8 @@ const LISTED: Duration = Duration::from_secs(16);
 /// What is kept: what is listed, and as long again for those who have an older playlist.
 const KEPT: Duration = Duration::from_secs(36);
 
-/// Most bytes of segments kept: 36 s at 15 Mbit/s. Past it the oldest go early; the newest is never
-/// longer than [`MAX_SEGMENT`].
+/// Most bytes of segments kept: 36 s at 15 Mbit/s. Past it the oldest go early; the newest, which
+/// lasts four seconds at most, stays.
 pub const MAX_SEGMENT_BYTES: usize = 64 << 20;
 
 /// Most parts kept, for sources that make tiny generations.

@@ -98,7 +98,7 @@ pub struct Demo {
 /// Options of `publish`.
 #[derive(Args, Clone, Debug)]
 pub struct Publish {
-    /// - (stdin), FILE.ts, FILE.mp4, udp://HOST:PORT or tcp://HOST:PORT (both listen there)
+    /// - (stdin), FILE (.ts, .mp4, .mkv, .webm), udp://HOST:PORT or tcp://HOST:PORT (both listen there)
     #[arg(value_parser = input)]
     pub input: Input,
     /// Title of the broadcast

@@ -32,13 +32,13 @@ const ITEMS: usize = 8;
 /// Where a programme comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// An MPEG transport stream on stdin.
+    /// A stream on stdin: MPEG-TS, fragmented MP4, Matroska or WebM.
     Stdin,
-    /// A file, `.ts` or `.mp4`.
+    /// A file: `.ts`, `.mp4`, `.mkv` or `.webm`.
     File(PathBuf),
-    /// Datagrams of an MPEG transport stream, received at HOST:PORT.
+    /// Datagrams of a stream, best of MPEG-TS, received at HOST:PORT.
     Udp(String),
-    /// A connection that brings an MPEG transport stream, accepted at HOST:PORT.
+    /// A connection that brings a stream as on stdin, accepted at HOST:PORT.
     Tcp(String),
 }
 
@@ -65,7 +65,7 @@ impl FromStr for Input {
                  tcp://HOST:PORT, or pipe it in with -"
             )),
             _ => Err(format!(
-                "{scheme}:// is no input: use -, a .ts or .mp4 file, udp://HOST:PORT or \
+                "{scheme}:// is no input: use -, a .ts, .mp4, .mkv or .webm file, udp://HOST:PORT or \
                  tcp://HOST:PORT"
             )),
         }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use banyan_media::{AccessUnit, CmafMuxer, Init, Priority, TsMuxer};
+use banyan_media::{AccessUnit, CmafMuxer, Init, Priority, TsMuxer, ts_carries};
 use banyan_wire::{Codec, MAX_TRACKS, Track};
 
 use crate::error::{Failure, Outcome};
@@ -117,6 +117,8 @@ pub(crate) struct TsOutput {
     beyond: Option<Codec>,
     packets: Vec<u8>,
     has_begun: bool,
+    /// The programme has pictures.
+    has_video: bool,
 }
 
 impl TsOutput {
@@ -127,12 +129,14 @@ impl TsOutput {
             beyond: None,
             packets: Vec::new(),
             has_begun: false,
+            has_video: false,
         }
     }
 
     fn set_tracks(&mut self, tracks: &[Track]) {
+        self.has_video = tracks.iter().any(|track| track.codec.is_video());
         let mut codecs = tracks.iter().map(|track| track.codec);
-        self.beyond = codecs.find(|codec| matches!(codec, Codec::Av1 | Codec::Vp9));
+        self.beyond = codecs.find(|codec| !ts_carries(*codec));
         match &mut self.muxer {
             Some(muxer) => muxer.set_tracks(tracks),
             None => self.muxer = Some(TsMuxer::new(tracks)),
@@ -147,8 +151,8 @@ impl TsOutput {
             )));
         }
         let Some(muxer) = &mut self.muxer else { return Ok(()) };
-        // A file begins with a picture that can be decoded.
-        let begin = if self.has_begun {
+        // A file begins with a picture that can be decoded, if there are pictures.
+        let begin = if self.has_begun || !self.has_video {
             0
         } else {
             match units.iter().position(|unit| unit.priority == Priority::Key) {

@@ -89,16 +89,18 @@ fn files_that_are_no_programme_are_refused_in_one_line() {
 }
 
 #[test]
-fn a_file_without_video_is_refused_in_one_line() {
+fn a_file_whose_pictures_are_not_carried_is_refused_in_one_line() {
     if !has_ffmpeg() {
         return;
     }
     let scene = Scene::new();
-    for sound in ["sound.mp4", "sound.ts"] {
-        ffmpeg(&["-i", &clip(CLIP_1080P), "-vn", "-c", "copy", &scene.text(sound)]);
-        let output = scene.run(&["publish", sound, "--listen", LOOPBACK]);
+    for film in ["film.ts", "film.mkv"] {
+        let codecs = ["-frames:v", "10", "-c:v", "mpeg2video", "-c:a", "mp2"];
+        ffmpeg(&[&["-i", &clip(CLIP_1080P)], &codecs[..], &[&scene.text(film)]].concat());
+        let output = scene.run(&["publish", film, "--listen", LOOPBACK]);
         assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-        assert_one_line(&output, "no video");
+        assert_one_line(&output, "mpeg-2 video");
+        assert!(stderr(&output).contains("convert with: ffmpeg"));
         assert!(output.stdout.is_empty());
     }
 }
@@ -182,6 +184,45 @@ fn a_live_clip_arrives_picture_for_picture(name: &str, seconds: Option<&str>) {
     let summary = live.event("summary");
     assert_eq!(summary["generations_missed"], 0, "{summary}");
     assert_eq!(summary["generations_full"], summary["generations_played"], "{summary}");
+}
+
+#[test]
+fn live_matroska_of_other_codecs_arrives_picture_for_picture() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let _alone = alone();
+    let scene = Scene::new();
+    let source = scene.text("source.mkv");
+    let codecs = ["-c:v", "libx265", "-x265-params", "log-level=none:keyint=25:open-gop=1"];
+    let sound = ["-ac", "2", "-c:a", "libopus", "-t", "4", &source];
+    let input = ["-i", &clip(CLIP_480P), "-vf", "scale=320:-2"];
+    ffmpeg(&[&input[..], &codecs, &sound].concat());
+    let mut live = Live::start(&scene, &[]);
+    ffmpeg(&["-re", "-i", &source, "-c", "copy", "-f", "matroska", &live.input]);
+    let status = live.finish();
+    assert!(status.success(), "watch: {status}");
+    assert_eq!(decode_errors(&scene.text("out.ts")), "");
+    assert!(pictures(&scene.text("out.ts")) == pictures(&source), "the pictures differ");
+}
+
+#[test]
+fn a_file_of_sound_alone_is_broadcast() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let _alone = alone();
+    let scene = Scene::new();
+    let source = scene.text("sound.mp4");
+    ffmpeg(&["-i", &clip(CLIP_480P), "-vn", "-c", "copy", "-t", "6", &source]);
+    let mut publisher = scene.spawn(&["publish", "sound.mp4", "--listen", LOOPBACK]);
+    let uri = publisher.line();
+    let mut viewer = scene.watch(&uri, &["--output", "out.ts"]);
+    assert!(viewer.wait().success());
+    assert!(publisher.wait().success());
+    assert_eq!(decode_errors(&scene.text("out.ts")), "");
+    let length = fs::metadata(scene.path("out.ts")).unwrap().len();
+    assert!(length > 10_000, "{length} bytes are no seconds of sound");
 }
 
 #[test]

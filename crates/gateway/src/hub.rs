@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use banyan_media::{AccessUnit, CmafMuxer};
+use banyan_media::{AccessUnit, CmafMuxer, ts_carries};
 use banyan_wire::{Codec, Track};
 use tokio::sync::watch;
 
@@ -171,7 +171,7 @@ impl LiveHub {
     pub(crate) fn beyond_ts(&self) -> Option<Codec> {
         let window = self.lock();
         let mut codecs = window.tracks.iter().flat_map(|tracks| tracks.iter()).map(|t| t.codec);
-        codecs.find(|codec| matches!(codec, Codec::Av1 | Codec::Vp9))
+        codecs.find(|codec| !ts_carries(*codec))
     }
 
     /// What HLS serves.

@@ -7,6 +7,8 @@
 
 use bytes::Bytes;
 
+use crate::bits::BitReader;
+
 /// Samples per second by index, ISO/IEC 14496-3 table 1.18.
 pub(crate) const RATES: [u32; 13] =
     [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
@@ -142,7 +144,7 @@ impl AacConfig {
 impl ChannelTable {
     /// Reads a table, behind its identifier (ISO/IEC 14496-3, 4.4.1.1).
     fn read(bits: &mut BitReader<'_>) -> Option<Self> {
-        let start = bits.at;
+        let start = bits.position();
         // Tag, object type, sample rate.
         bits.take(4 + 2 + 4)?;
         // Elements in front, at the sides, in the back; of low frequency, of data, for coupling.
@@ -170,10 +172,10 @@ impl ChannelTable {
         for _ in 0..coupling {
             bits.take(5)?;
         }
-        let end = bits.at;
+        let end = bits.position();
         let mut copy = Bits::default();
-        bits.at = start;
-        while bits.at < end {
+        bits.seek(start);
+        while bits.position() < end {
             copy.put(bits.take(1)?, 1);
         }
         Some(Self { bits: copy, channels })
@@ -215,35 +217,6 @@ impl Bits {
 
     fn align(&mut self) {
         self.len = self.bytes.len() * 8;
-    }
-}
-
-/// Reads bits from the high one of each byte on.
-#[derive(Debug)]
-struct BitReader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> BitReader<'a> {
-    const fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0 }
-    }
-
-    /// The next bits, at most 32; `None` past the end.
-    fn take(&mut self, count: u32) -> Option<u32> {
-        let mut value = 0;
-        for _ in 0..count {
-            let byte = self.bytes.get(self.at / 8)?;
-            value = value << 1 | u32::from(byte >> (7 - self.at % 8) & 1);
-            self.at += 1;
-        }
-        Some(value)
-    }
-
-    /// The next bits, at most eight.
-    fn u8(&mut self, count: u32) -> Option<u8> {
-        u8::try_from(self.take(count)?).ok()
     }
 }
 

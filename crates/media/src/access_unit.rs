@@ -1,7 +1,8 @@
 //! The access unit: what the rest of the system moves, and how much each one matters.
 //!
 //! Decides the order of importance. What the bytes of a codec mean is left to [`crate::es`]'s
-//! framers, which set the priority; what a layer holds is left to [`crate::generation`].
+//! framers and to [`crate::sample`], which set the priority; what a layer holds is left to
+//! [`crate::generation`].
 
 use banyan_wire::{MediaTime, TrackId};
 use bytes::Bytes;
@@ -15,11 +16,12 @@ pub struct AccessUnit {
     pub pts: MediaTime,
     /// When it is decoded: the order of units within a track. Never after `pts` in a sound stream.
     pub dts: MediaTime,
-    /// Whether decoding can start here: an IDR or recovery point picture; always true for sound.
+    /// Whether decoding can start here: an intra or recovery point picture that begins anew; always
+    /// true for sound.
     pub random_access: bool,
     /// How much is lost without it.
     pub priority: Priority,
-    /// The coded bytes: for H.264 an Annex B byte stream, for AAC one ADTS frame, else one frame.
+    /// The coded bytes, in the form that [`banyan_wire::Codec`] says.
     pub data: Bytes,
 }
 

@@ -9,8 +9,10 @@ use crate::probe::Hint;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DemuxError {
-    /// No run of transport packets was found.
-    #[error("the input is not an MPEG transport stream: {looks_like}")]
+    /// Neither a run of transport packets was found nor the start of another container.
+    #[error(
+        "the input is neither an MPEG transport stream nor fragmented MP4 nor Matroska: {looks_like}"
+    )]
     NotTransportStream {
         /// What its first bytes look like instead.
         looks_like: Hint,
@@ -30,12 +32,32 @@ pub enum DemuxError {
         /// The codec that was found, as a lower-case name.
         codec: &'static str,
     },
-    /// There are programmes, but no video stream in any.
-    #[error("the programme has no video stream")]
-    NoVideo,
-    /// An H.264 stream is announced, but its parameter sets never came.
-    #[error("the programme's h264 stream has no parameter sets, so nothing of it can be decoded")]
-    NoParameterSets,
+    /// There is video, but of a codec this version does not carry in this container.
+    #[error("the input's video is {codec}, which this version does not carry; {CONVERT_VIDEO}")]
+    UnsupportedTrack {
+        /// The codec that was found.
+        codec: String,
+    },
+    /// There is neither video nor sound that is carried.
+    #[error("the input has neither video nor sound that this version carries; {CONVERT_VIDEO}")]
+    NothingCarried,
+    /// A stream of pictures is announced, but its parameter sets never came.
+    #[error(
+        "the programme's {codec} stream has no parameter sets, so nothing of it can be decoded"
+    )]
+    NoParameterSets {
+        /// The stream's codec.
+        codec: &'static str,
+    },
+    /// An MP4 file whose index is at its end, which cannot be read as it comes.
+    #[error(
+        "the mp4 input has its index behind its pictures, so it can be read only as a file; \
+         as a stream, send it with: ffmpeg -i IN -c copy -f mpegts -"
+    )]
+    IndexAtEnd,
+    /// The container makes no sense.
+    #[error("the input is damaged or cut short: {0}")]
+    Malformed(&'static str),
 }
 
 /// Why an MP4 file cannot be read.
@@ -54,6 +76,9 @@ pub enum Mp4Error {
     /// A box says it is longer than what holds it, or a table is shorter than it says.
     #[error("the mp4 file is damaged or cut short: {0}")]
     Malformed(&'static str),
+    /// The file is fragmented MP4: read it with [`crate::Demuxer`].
+    #[error("the file is fragmented mp4, which is read as a stream")]
+    Fragmented,
     /// Something this version does not do.
     #[error("{0} is not supported; convert with: ffmpeg -i IN -c copy -f mpegts OUT.ts")]
     Unsupported(&'static str),
@@ -63,9 +88,9 @@ pub enum Mp4Error {
         /// The codec that was found, as a lower-case name.
         codec: String,
     },
-    /// There is no video track.
-    #[error("the file has no video track")]
-    NoVideo,
+    /// There is neither video nor sound that is carried.
+    #[error("the file has neither video nor sound that this version carries; {CONVERT_VIDEO}")]
+    NothingCarried,
 }
 
 /// Why the bytes of a layer are not a list of access units.
@@ -118,3 +143,8 @@ pub struct PacerFull {
 
 /// What to do about a codec that is not carried.
 const CONVERT_VIDEO: &str = "convert with: ffmpeg -i IN -c:v libx264 -c:a aac -f mpegts OUT.ts";
+
+/// What to say of sound that is left out.
+pub(crate) fn sound_not_carried(codec: &str) -> String {
+    format!("{codec}; to have it, convert with: ffmpeg -i IN -c:v copy -c:a aac OUT.mkv")
+}

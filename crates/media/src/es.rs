@@ -3,9 +3,10 @@
 //! A framer decides where a unit starts and ends, how important it is, and which timestamp of the
 //! container is its own. It is fed piecewise, never holds more than [`MAX_ACCESS_UNIT`] and a little,
 //! and drops what is damaged. What a 33-bit timestamp means on the long run is left to
-//! [`crate::ts::timeline`].
+//! [`crate::timeline`].
 
 pub(crate) mod audio;
+pub(crate) mod opus;
 pub(crate) mod video;
 
 use std::collections::VecDeque;

@@ -19,16 +19,28 @@
 
 mod aac;
 mod access_unit;
+mod annexb;
 mod audio;
+mod av1;
+mod bits;
 mod cmaf;
 mod demuxer;
 mod error;
 mod es;
 mod generation;
 mod h264;
+mod hevc;
+mod interleave;
+mod matroska;
 mod mp4;
+mod nal;
+mod opus;
 mod probe;
+mod programme;
+mod sample;
+mod timeline;
 mod ts;
+mod vp9;
 
 pub use access_unit::{AccessUnit, Priority};
 pub use cmaf::{CmafMuxer, Fragment, Init};
@@ -40,9 +52,11 @@ pub use generation::payload;
 pub use generation::{
     DEFAULT_MAX_DURATION, Generation, GenerationBuilder, MAX_GENERATION_BYTES, MAX_GENERATION_UNITS,
 };
+pub use matroska::MatroskaDemuxer;
 pub use mp4::Mp4Reader;
+pub use mp4::live::Mp4Demuxer;
 pub use probe::{Container, Hint, SNIFF_LEN, sniff};
 pub use ts::PACKET_LEN;
 pub use ts::demux::{DemuxStats, Event, TsDemuxer};
-pub use ts::mux::{DELAY, TsMuxer};
+pub use ts::mux::{DELAY, TsMuxer, ts_carries};
 pub use ts::pacer::Pacer;

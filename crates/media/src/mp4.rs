@@ -11,20 +11,23 @@
 
 mod boxes;
 mod entry;
+mod fragment;
+pub(crate) mod live;
 mod tables;
 
 use std::io::{Read, Seek, SeekFrom};
 
-use banyan_wire::{Codec, MAX_TRACKS, MediaTime, Rendition, Track, TrackId};
+use banyan_wire::{MAX_TRACKS, MediaTime, Track, TrackId};
 use bytes::Bytes;
 
 use self::boxes::{Boxes, Fields, child};
-use self::entry::{Entry, Format};
 use self::tables::{Sample, SampleTable};
-use crate::access_unit::{AccessUnit, Priority};
-use crate::error::Mp4Error;
+use crate::access_unit::AccessUnit;
+use crate::error::{Mp4Error, sound_not_carried};
 use crate::es::MAX_ACCESS_UNIT;
 use crate::probe::{self, Container, SNIFF_LEN};
+use crate::programme::rescale;
+use crate::sample::{Described, Format};
 
 /// Longest index (`moov` box) that is read: ten hours of 60 pictures a second take about 40 MiB.
 const MAX_INDEX: u64 = 256 << 20;
@@ -71,12 +74,12 @@ impl<R: Read + Seek> Mp4Reader<R> {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read, is not MP4, or has no video track that is carried.
+    /// If the file cannot be read, is not MP4, or has no track that is carried.
     pub fn open(mut input: R) -> Result<Self, Mp4Error> {
         let file_len = input.seek(SeekFrom::End(0))?;
         let index = read_index(&mut input, file_len)?;
         if child(&index, b"mvex").is_some() {
-            return Err(Mp4Error::Unsupported("fragmented mp4"));
+            return Err(Mp4Error::Fragmented);
         }
         if child(&index, b"cmov").is_some() {
             return Err(Mp4Error::Unsupported("a compressed index"));
@@ -98,16 +101,19 @@ impl<R: Read + Seek> Mp4Reader<R> {
         {
             reader.add_track(&body, movie_timescale, &mut unsupported_video)?;
         }
-        if !reader.tracks.iter().any(|track| track.codec.is_video()) {
-            return Err(unsupported_video
-                .map_or(Mp4Error::NoVideo, |codec| Mp4Error::UnsupportedVideo { codec }));
+        let has_video = reader.tracks.iter().any(|track| track.codec.is_video());
+        match unsupported_video {
+            // A programme that has pictures is not carried without them.
+            Some(codec) if !has_video => return Err(Mp4Error::UnsupportedVideo { codec }),
+            _ if reader.tracks.is_empty() => return Err(Mp4Error::NothingCarried),
+            _ => {}
         }
         let starts = reader.readers.iter().filter_map(TrackReader::next_dts);
         reader.offset = starts.min().map_or(0, i64::wrapping_neg);
         Ok(reader)
     }
 
-    /// The tracks that are carried, in the order of their ids; at least one is video.
+    /// The tracks that are carried, in the order of their ids: at least one.
     #[must_use]
     pub fn tracks(&self) -> &[Track] {
         &self.tracks
@@ -135,7 +141,7 @@ impl<R: Read + Seek> Mp4Reader<R> {
             let Some((sample, pts, dts)) = reader.take() else { return Ok(None) };
             let data = read_sample(&mut self.input, self.file_len, &sample)?;
             // A sample that makes no sense costs one unit.
-            let Some(unit) = reader.format.convert(data) else { continue };
+            let Some(unit) = reader.format.convert(data.into()) else { continue };
             let dts = dts.saturating_add(self.offset);
             let dts = reader.last_dts.map_or(dts, |last| dts.max(last.saturating_add(1)));
             let pts = pts.saturating_add(self.offset).max(dts);
@@ -169,26 +175,16 @@ impl<R: Read + Seek> Mp4Reader<R> {
         movie_timescale: u32,
         unsupported_video: &mut Option<String>,
     ) -> Result<(), Mp4Error> {
-        let Some(media) = child(body, b"mdia") else { return Ok(()) };
-        let handler = child(&media, b"hdlr").and_then(|body| body.get(8..12).map(<[u8]>::to_vec));
-        let is_video = match handler.as_deref() {
-            Some(b"vide") => true,
-            Some(b"soun") => false,
-            _ => return Ok(()),
-        };
-        let header = child(&media, b"mdhd").ok_or(Mp4Error::Malformed("a track has no header"))?;
-        let timescale =
-            timescale(&header).ok_or(Mp4Error::Malformed("a track has no time scale"))?;
-        let table = child(&media, b"minf")
-            .and_then(|info| child(&info, b"stbl"))
-            .ok_or(Mp4Error::Malformed("a track has no sample table"))?;
-        let Entry { format, mut track } = match entry::read(&table, is_video) {
+        let Some(header) = TrackHeader::read(body, movie_timescale)? else { return Ok(()) };
+        let Described { format, mut track } = match entry::read(&header.table, header.is_video) {
             Ok(entry) => entry,
             Err(codec) => {
-                if is_video && unsupported_video.is_none() {
-                    *unsupported_video = Some(codec.clone());
+                if header.is_video {
+                    unsupported_video.get_or_insert_with(|| codec.clone());
+                    self.skipped.push(codec);
+                } else {
+                    self.skipped.push(sound_not_carried(&codec));
                 }
-                self.skipped.push(codec);
                 return Ok(());
             }
         };
@@ -198,18 +194,15 @@ impl<R: Read + Seek> Mp4Reader<R> {
             return Ok(());
         };
         track.id = id;
-        track.language = language(&header);
-        let (media_start, delay) = child(body, b"edts")
-            .and_then(|edits| child(&edits, b"elst"))
-            .map_or((0, 0), |list| track_start(&list, movie_timescale));
-        let mut table = SampleTable::read(&table)?;
+        track.language = header.language;
+        let mut table = SampleTable::read(&header.table)?;
         let next = table.next();
         self.readers.push(TrackReader {
             id,
             format,
-            timescale,
-            media_start,
-            delay,
+            timescale: header.timescale,
+            media_start: header.media_start,
+            delay: header.delay,
             reorder: table.reorder(),
             table,
             next,
@@ -217,6 +210,58 @@ impl<R: Read + Seek> Mp4Reader<R> {
         });
         self.tracks.push(track);
         Ok(())
+    }
+}
+
+/// What a `trak` box says besides its samples.
+#[derive(Debug)]
+struct TrackHeader {
+    /// What fragments call the track.
+    number: u32,
+    is_video: bool,
+    timescale: u32,
+    language: String,
+    /// See [`TrackReader`].
+    media_start: i64,
+    delay: i64,
+    /// The `stbl` box.
+    table: Bytes,
+}
+
+impl TrackHeader {
+    /// Reads a `trak` box; `Ok(None)` for tracks of neither pictures nor sound.
+    fn read(body: &Bytes, movie_timescale: u32) -> Result<Option<Self>, Mp4Error> {
+        let Some(media) = child(body, b"mdia") else { return Ok(None) };
+        let handler = child(&media, b"hdlr").and_then(|body| body.get(8..12).map(<[u8]>::to_vec));
+        let is_video = match handler.as_deref() {
+            Some(b"vide") => true,
+            Some(b"soun") => false,
+            _ => return Ok(None),
+        };
+        let header = child(&media, b"mdhd").ok_or(Mp4Error::Malformed("a track has no header"))?;
+        let timescale =
+            timescale(&header).ok_or(Mp4Error::Malformed("a track has no time scale"))?;
+        let table = child(&media, b"minf")
+            .and_then(|info| child(&info, b"stbl"))
+            .ok_or(Mp4Error::Malformed("a track has no sample table"))?;
+        let (media_start, delay) = child(body, b"edts")
+            .and_then(|edits| child(&edits, b"elst"))
+            .map_or((0, 0), |list| track_start(&list, movie_timescale));
+        let number = child(body, b"tkhd").and_then(|body| {
+            let mut fields = Fields::new(&body);
+            let version = fields.version()?;
+            fields.skip(if version == 1 { 16 } else { 8 })?;
+            fields.u32()
+        });
+        Ok(Some(Self {
+            number: number.unwrap_or(0),
+            is_video,
+            timescale,
+            language: language(&header),
+            media_start,
+            delay,
+            table,
+        }))
     }
 }
 
@@ -273,7 +318,7 @@ fn read_index<R: Read + Seek>(input: &mut R, file_len: u64) -> Result<Bytes, Mp4
                 input.by_ref().take(len - header_len).read_to_end(&mut index)?;
                 return Ok(index.into());
             }
-            b"moof" | b"styp" => return Err(Mp4Error::Unsupported("fragmented mp4")),
+            b"moof" | b"styp" => return Err(Mp4Error::Fragmented),
             _ => at += len,
         }
     }
@@ -345,48 +390,9 @@ fn track_start(list: &Bytes, movie_timescale: u32) -> (i64, i64) {
     (0, delay)
 }
 
-/// From a time scale to ticks, to the nearest as ffmpeg rounds, kept far from overflow.
-fn rescale(time: i64, timescale: u32) -> i64 {
-    let (time, scale) = (i128::from(time), i128::from(timescale.max(1)));
-    let ticks = (time * i128::from(MediaTime::HZ) * 2 + scale).div_euclid(scale * 2);
-    let limit = 1i64 << 56;
-    i64::try_from(ticks).unwrap_or(if ticks < 0 { -limit } else { limit }).clamp(-limit, limit)
-}
-
-/// A sample as an access unit's bytes.
-#[derive(Debug)]
-struct Converted {
-    random_access: bool,
-    priority: Priority,
-    data: Bytes,
-}
-
-/// The description of a track of which nothing but its codec is known.
-fn blank_track(codec: Codec) -> Track {
-    Track {
-        id: TrackId(0),
-        codec,
-        width: 0,
-        height: 0,
-        sample_rate: 0,
-        channels: 0,
-        language: String::new(),
-        rendition: Rendition::Full,
-        config: Bytes::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_rounded_to_the_nearest_tick() {
-        assert_eq!(rescale(512, 12_288), 3750);
-        assert_eq!(rescale(1024, 44_100), 2090);
-        assert_eq!(rescale(-1024, 48_000), -1920);
-        assert_eq!(rescale(i64::MAX, 1), 1 << 56);
-    }
 
     #[test]
     fn an_edit_list_gives_the_start_of_its_track() {

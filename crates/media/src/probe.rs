@@ -13,9 +13,11 @@ pub const SNIFF_LEN: usize = 1024;
 pub enum Container {
     /// An MPEG transport stream.
     MpegTs,
-    /// An MP4 or QuickTime file.
+    /// MP4 or QuickTime, a file or fragments.
     Mp4,
-    /// Neither; the hint says what it looks like.
+    /// Matroska or WebM.
+    Matroska,
+    /// None of them; the hint says what it looks like.
     Unknown(Hint),
 }
 
@@ -97,6 +99,8 @@ pub fn sniff(head: &[u8]) -> Container {
     let is_lone_packet = || hint == Hint::Nothing && is_transport_stream(head, 1);
     if is_transport_stream(head, 4) || is_lone_packet() {
         Container::MpegTs
+    } else if matches!(hint, Hint::Matroska | Hint::WebM) {
+        Container::Matroska
     } else {
         Container::Unknown(hint)
     }
@@ -107,6 +111,7 @@ pub(crate) fn looks_like(head: &[u8]) -> Hint {
     match sniff(head) {
         Container::MpegTs => Hint::MpegTs,
         Container::Mp4 => Hint::Mp4,
+        Container::Matroska => Hint::Matroska,
         Container::Unknown(hint) => hint,
     }
 }
@@ -190,11 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn matroska_is_known_by_its_head() {
+        let head = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x88matroska";
+        assert_eq!(sniff(head), Container::Matroska);
+        let head = b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm";
+        assert_eq!((sniff(head), looks_like(head)), (Container::Matroska, Hint::Matroska));
+    }
+
+    #[test]
     fn other_formats_get_a_helpful_hint() {
-        let cases: [(&[u8], Hint); 9] = [
+        let cases: [(&[u8], Hint); 7] = [
             (b"", Hint::Empty),
-            (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x88matroska", Hint::Matroska),
-            (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", Hint::WebM),
             (b"FLV\x01\x05\0\0\0\x09", Hint::Flv),
             (b"RIFF\x10\0\0\0AVI LIST", Hint::Avi),
             (b"OggS\0\x02", Hint::Ogg),
@@ -206,8 +217,8 @@ mod tests {
             assert_eq!(sniff(head), Container::Unknown(hint), "{head:?}");
         }
         assert_eq!(
-            Hint::Matroska.to_string(),
-            "this is a Matroska file; convert with: ffmpeg -i IN -c copy -f mpegts OUT.ts"
+            Hint::Avi.to_string(),
+            "this is an AVI file; convert with: ffmpeg -i IN -c copy -f mpegts OUT.ts"
         );
     }
 }

@@ -6,7 +6,6 @@ pub(crate) mod pacer;
 pub(crate) mod packets;
 pub(crate) mod psi;
 pub(crate) mod stream;
-pub(crate) mod timeline;
 
 /// Bytes of a transport packet.
 pub const PACKET_LEN: usize = 188;

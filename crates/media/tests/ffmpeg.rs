@@ -5,51 +5,10 @@
 
 mod common;
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use banyan_media::Event;
-use common::{CLIPS, demux, mux, of_track, read_mp4, sort_events};
-
-/// What ffmpeg prints, after checking that it prints nothing to complain about.
-fn ffmpeg(arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success() && complaints.is_empty(), "{arguments:?}: {complaints}");
-    output.stdout
-}
-
-fn is_missing(test: &str) -> bool {
-    let is_there = Command::new("ffmpeg").arg("-version").output().is_ok();
-    if !is_there {
-        eprintln!("SKIPPED: {test} needs ffmpeg on the path");
-    }
-    !is_there
-}
-
-/// Hash of every decoded frame of a stream, without the times, which may be moved.
-fn frame_hashes(path: &str, map: &str) -> Vec<String> {
-    let printed = ffmpeg(&["-i", path, "-map", map, "-f", "framemd5", "-"]);
-    let hashes: Vec<String> = String::from_utf8(printed)
-        .unwrap()
-        .lines()
-        .filter(|line| !line.starts_with('#'))
-        .map(|line| line.rsplit(',').next().unwrap().trim().to_owned())
-        .collect();
-    assert!(!hashes.is_empty());
-    hashes
-}
-
-fn write(directory: &Path, name: &str, bytes: &[u8]) -> String {
-    let path = directory.join(name);
-    std::fs::write(&path, bytes).unwrap();
-    path.to_str().unwrap().to_owned()
-}
+use common::{
+    CLIPS, demux, ffmpeg, frame_hashes, is_missing, mux, of_track, read_mp4, sort_events, write,
+};
 
 #[test]
 fn a_muxed_file_decodes_to_the_pictures_of_the_file() {
@@ -129,22 +88,6 @@ fn other_kinds_of_mp4_file_are_read() {
         let (sound, expected) = (frame_hashes(&again, "0:a"), frame_hashes(&source, "0:a"));
         assert!(sound.ends_with(&expected[expected.len() / 2..]), "{codec} in {name}");
     }
-    let fragmented = path("f.mp4");
-    ffmpeg(&[
-        "-y",
-        "-i",
-        CLIPS[1],
-        "-c",
-        "copy",
-        "-movflags",
-        "frag_keyframe+empty_moov",
-        &fragmented,
-    ]);
-    let error = banyan_media::Mp4Reader::open(std::fs::File::open(&fragmented).unwrap());
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        "fragmented mp4 is not supported; convert with: ffmpeg -i IN -c copy -f mpegts OUT.ts"
-    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! From the bytes of a live transport stream to generations.
+//! From the bytes of a live stream to generations.
 //!
 //! Decides what happens when the bytes stop for a while: what is there is sent on as a shorter
 //! generation, so that viewers are not kept waiting for the rest.
@@ -28,7 +28,7 @@ pub(super) enum Piece {
 
 /// Demuxes pieces until there are no more, and sends what comes of them.
 pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<Item>) {
-    let mut demuxer = Demuxer::ts();
+    let mut demuxer = Demuxer::sniffing();
     let mut builder = GenerationBuilder::default();
     let mut has_units = false;
     loop {
@@ -52,16 +52,14 @@ pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<I
         };
         let mut cut = Vec::new();
         while let Some(event) = demuxer.poll() {
+            cut.extend(event.notice().map(Item::Notice));
             match event {
                 Event::Tracks(tracks) => cut.push(Item::Tracks(tracks)),
                 Event::AccessUnit(unit) => {
                     has_units = true;
                     cut.extend(builder.push(unit).map(Item::Generation));
                 }
-                Event::Skipped { stream_type, pid, reason } => cut.push(Item::Notice(format!(
-                    "the stream of type {stream_type:#04x} (pid {pid}) is skipped: {reason}"
-                ))),
-                Event::Discontinuity | _ => {}
+                Event::Skipped { .. } | Event::SkippedTrack { .. } | Event::Discontinuity | _ => {}
             }
         }
         if let Err(error) = result {

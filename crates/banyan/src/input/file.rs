@@ -1,6 +1,6 @@
-//! Files: `.mp4` and `.ts`.
+//! Files: MP4, transport streams, Matroska and WebM.
 //!
-//! Decides how a file is told to be one or the other (by its first bytes, never by its name), what
+//! Decides how a file is told to be one or another (by its first bytes, never by its name), what
 //! it amounts to, and how it starts over.
 
 use std::fs::File;
@@ -8,8 +8,8 @@ use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use banyan_media::{
-    AccessUnit, Container, Demuxer, Event, Generation, GenerationBuilder, Mp4Reader, Priority,
-    SNIFF_LEN, sniff,
+    AccessUnit, Container, Demuxer, Event, Generation, GenerationBuilder, Mp4Error, Mp4Reader,
+    Priority, SNIFF_LEN, sniff,
 };
 use banyan_wire::{MediaTime, Track};
 use tokio::sync::mpsc;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use crate::error::{Failure, Outcome};
 use crate::input::Item;
 
-/// Bytes of a transport stream that are looked through for its rate. Later ones are estimated
+/// Bytes of a file that are looked through for its rate. Later ones are estimated
 /// while they are sent.
 const LOOKED_THROUGH: u64 = 256 * 1024 * 1024;
 
@@ -59,7 +59,9 @@ impl FileInput {
         let container = sniff(&head[..length]);
         match &container {
             Container::Unknown(hint) => Err(Failure::failed(format!("{}: {hint}", path.display()))),
-            Container::MpegTs | Container::Mp4 => Ok(Self { path: path.to_owned(), container }),
+            Container::MpegTs | Container::Mp4 | Container::Matroska => {
+                Ok(Self { path: path.to_owned(), container })
+            }
         }
     }
 
@@ -113,7 +115,9 @@ impl FileInput {
         let file = BufReader::new(open(&self.path)?);
         let result = match self.container {
             Container::Mp4 => read_mp4(file, repeat, take),
-            Container::MpegTs | Container::Unknown(_) => read_ts(file, repeat, take),
+            Container::MpegTs | Container::Matroska | Container::Unknown(_) => {
+                read_stream(file, repeat, take)
+            }
         };
         result.map_err(|error| Failure::Failed(error.context(self.path.display().to_string())))
     }
@@ -124,7 +128,15 @@ fn read_mp4(
     repeat: bool,
     take: &mut dyn FnMut(Item) -> bool,
 ) -> anyhow::Result<()> {
-    let mut reader = Mp4Reader::open(file)?;
+    // Another handle on the same file; both are read from the start.
+    let mut again = file.get_ref().try_clone()?;
+    let mut reader = match Mp4Reader::open(file) {
+        Err(Mp4Error::Fragmented) => {
+            again.rewind()?;
+            return read_stream(BufReader::new(again), repeat, take);
+        }
+        reader => reader?,
+    };
     if !take(Item::Tracks(reader.tracks().to_vec())) {
         return Ok(());
     }
@@ -150,12 +162,12 @@ fn read_mp4(
     }
 }
 
-fn read_ts(
+fn read_stream(
     mut file: BufReader<File>,
     repeat: bool,
     take: &mut dyn FnMut(Item) -> bool,
 ) -> anyhow::Result<()> {
-    let mut demuxer = Demuxer::ts();
+    let mut demuxer = Demuxer::sniffing();
     let mut builder = GenerationBuilder::default();
     let mut buffer = vec![0; 188 * 512];
     let mut has_units = false;
@@ -167,16 +179,20 @@ fn read_ts(
             demuxer.push(&buffer[..length])?;
         }
         while let Some(event) = demuxer.poll() {
+            if let Some(notice) = event.notice()
+                && !take(Item::Notice(notice))
+            {
+                return Ok(());
+            }
             let goes_on = match event {
                 Event::Tracks(tracks) => take(Item::Tracks(tracks)),
                 Event::AccessUnit(unit) => {
                     has_units = true;
                     push(&mut builder, unit, take)
                 }
-                Event::Skipped { stream_type, pid, reason } => take(Item::Notice(format!(
-                    "the stream of type {stream_type:#04x} (pid {pid}) is skipped: {reason}"
-                ))),
-                Event::Discontinuity | _ => true,
+                Event::Skipped { .. } | Event::SkippedTrack { .. } | Event::Discontinuity | _ => {
+                    true
+                }
             };
             if !goes_on {
                 return Ok(());

@@ -11,7 +11,8 @@ use banyan_wire::{Codec, MediaTime, Track};
 use bytes::Bytes;
 
 use crate::aac::ADTS_LEN;
-use crate::h264::nal_units;
+use crate::annexb::nal_units;
+use crate::nal::{NalCodec, Role};
 
 /// How a track's samples are coded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +52,8 @@ impl Setup {
     /// Appends a unit's sample; nothing where no sample is left.
     pub(super) fn put_sample(&self, codec: Codec, data: &[u8], out: &mut Vec<u8>) {
         match codec {
-            Codec::H264 => self.put_nal_units(data, video::h264_is_delimiter, out),
-            Codec::Hevc => self.put_nal_units(data, video::hevc_is_delimiter, out),
+            Codec::H264 => self.put_nal_units(data, NalCodec::H264, out),
+            Codec::Hevc => self.put_nal_units(data, NalCodec::Hevc, out),
             Codec::Aac => out.extend_from_slice(without_adts(data)),
             Codec::Av1 | Codec::Vp9 | Codec::Mp3 | Codec::Ac3 | Codec::Opus | _ => {
                 out.extend_from_slice(data);
@@ -60,9 +61,9 @@ impl Setup {
         }
     }
 
-    fn put_nal_units(&self, data: &[u8], is_delimiter: fn(&[u8]) -> bool, out: &mut Vec<u8>) {
+    fn put_nal_units(&self, data: &[u8], codec: NalCodec, out: &mut Vec<u8>) {
         for nal in nal_units(data) {
-            if is_delimiter(nal) || self.sets.iter().any(|set| set == nal) {
+            if codec.role(nal) == Role::Delimiter || self.sets.iter().any(|set| set == nal) {
                 continue;
             }
             // An access unit has some megabytes at most.

@@ -42,13 +42,25 @@ pub(crate) struct Format {
 
 /// Time counted in samples, so that rounding does not add up.
 #[derive(Clone, Copy, Debug)]
-struct Clock {
+pub(super) struct Clock {
     from: u64,
     samples: u64,
     rate: u32,
 }
 
 impl Clock {
+    /// A clock that shows `from`, in raw ticks.
+    pub(super) const fn new(from: u64, rate: u32) -> Self {
+        Self { from, samples: 0, rate }
+    }
+
+    /// What the clock shows; then it goes on by so many samples.
+    pub(super) fn advance(&mut self, samples: u32) -> Stamp {
+        let now = self.now();
+        self.samples += u64::from(samples);
+        now
+    }
+
     fn now(self) -> Stamp {
         let ticks = self.samples * MediaTime::HZ.unsigned_abs() / u64::from(self.rate);
         let pts = self.from.wrapping_add(ticks) & ((1 << 33) - 1);
@@ -153,17 +165,14 @@ impl AudioFramer {
     fn take_frame(&mut self, header: FrameHeader) {
         let stamp = self.marks.take(0);
         if let Some(stamp) = stamp {
-            self.clock = Some(Clock { from: stamp.pts, samples: 0, rate: header.rate });
+            self.clock = Some(Clock::new(stamp.pts, header.rate));
         }
         if let Some(clock) = &mut self.clock
             && clock.rate != header.rate
         {
-            *clock = Clock { from: clock.now().pts, samples: 0, rate: header.rate };
+            *clock = Clock::new(clock.now().pts, header.rate);
         }
-        let stamp = self.clock.map(Clock::now);
-        if let Some(clock) = &mut self.clock {
-            clock.samples += u64::from(header.samples);
-        }
+        let stamp = self.clock.as_mut().map(|clock| clock.advance(header.samples));
         let data = self.buffer.split_to(header.len).freeze();
         self.marks.advance(header.len);
         self.note_format(header, &data);

@@ -1,10 +1,11 @@
-//! Cuts an H.264 byte stream into access units.
+//! Cuts an H.264 or H.265 byte stream into access units.
 //!
 //! Decides where pictures begin: at a delimiter, else at the first NAL unit after a picture that can
-//! only belong to the next one, else at a slice of macroblock 0. Two fields of one interlaced frame
-//! stay together. Departure from Rec. ITU-T H.264 7.4.1.2.4: other differences between slice headers
-//! are not looked at, so a stream that has no delimiters *and* sends the slices of a picture in
-//! arbitrary order is cut wrongly; no encoder for broadcast makes one.
+//! only belong to the next one, else at a slice that says it is the first. Two fields of one
+//! interlaced frame of H.264 stay together; of H.265 each field is a picture. What a NAL unit is, is
+//! left to [`crate::nal`]. Departure from Rec. ITU-T H.264 7.4.1.2.4: other differences between slice
+//! headers are not looked at, so a stream that has no delimiters *and* sends the slices of a picture
+//! in arbitrary order is cut wrongly; no encoder for broadcast makes one.
 
 use std::collections::VecDeque;
 
@@ -12,11 +13,14 @@ use bytes::{Buf, BytesMut};
 
 use super::{Framed, MAX_ACCESS_UNIT, Marks, Stamp};
 use crate::access_unit::Priority;
-use crate::h264::{self, Field, ParameterSets, SLICE_HEAD_LEN, SliceHead, nal_type};
+use crate::annexb::{find_start_code, nal_units};
+use crate::h264::Field;
+use crate::nal::{NalCodec, ParameterSets, Role, SLICE_HEAD_LEN};
 
-/// One H.264 elementary stream.
-#[derive(Debug, Default)]
+/// One elementary stream of H.264 or H.265.
+#[derive(Debug)]
 pub(crate) struct VideoFramer {
+    codec: NalCodec,
     /// Starts with the open unit, once there is one.
     buffer: BytesMut,
     marks: Marks,
@@ -24,7 +28,11 @@ pub(crate) struct VideoFramer {
     scanned: usize,
     open: Option<Open>,
     sets: ParameterSets,
-    sets_changed: bool,
+    /// The sets changed, as of the unit that is the so many-th.
+    changed_from: Option<u64>,
+    /// Units completed, and those of them that were taken.
+    completed: u64,
+    taken: u64,
     ready: VecDeque<Framed>,
     dropped: u64,
 }
@@ -46,6 +54,22 @@ struct Open {
 }
 
 impl VideoFramer {
+    pub(crate) fn new(codec: NalCodec) -> Self {
+        Self {
+            codec,
+            buffer: BytesMut::new(),
+            marks: Marks::default(),
+            scanned: 0,
+            open: None,
+            sets: ParameterSets::new(codec),
+            changed_from: None,
+            completed: 0,
+            taken: 0,
+            ready: VecDeque::new(),
+            dropped: 0,
+        }
+    }
+
     /// A PES packet begins.
     pub(crate) fn begin(&mut self, stamp: Option<Stamp>) {
         self.marks.push(self.buffer.len(), stamp);
@@ -76,12 +100,15 @@ impl VideoFramer {
     }
 
     pub(crate) fn poll(&mut self) -> Option<Framed> {
-        self.ready.pop_front()
+        let framed = self.ready.pop_front()?;
+        self.taken += 1;
+        Some(framed)
     }
 
-    /// The parameter sets, if they changed since the last call.
+    /// The parameter sets, if they changed since the last call. Those of a unit that has not been
+    /// taken yet wait until the units before it have been.
     pub(crate) fn take_changed_sets(&mut self) -> Option<&ParameterSets> {
-        std::mem::take(&mut self.sets_changed).then_some(&self.sets)
+        self.changed_from.take_if(|from| *from <= self.taken).map(|_| &self.sets)
     }
 
     /// Units dropped so far.
@@ -98,7 +125,7 @@ impl VideoFramer {
 
     fn scan(&mut self, is_end: bool) {
         loop {
-            let Some(code) = h264::find_start_code(&self.buffer, self.scanned) else {
+            let Some(code) = find_start_code(&self.buffer, self.scanned) else {
                 // A start code may be cut in two.
                 self.scanned = self.scanned.max(self.buffer.len().saturating_sub(2));
                 break;
@@ -122,37 +149,31 @@ impl VideoFramer {
     /// A NAL unit begins with the three-byte start code at `code`.
     fn on_nal(&mut self, code: usize) {
         let Some(nal) = self.buffer.get(code + 3..) else { return };
-        let header = nal.first().copied().unwrap_or(0);
+        let role = self.codec.role(nal);
         // The zero byte of a long start code belongs to the NAL unit after it, unless it is the last
         // byte of the packet before.
         let has_zero = code > 0 && self.buffer.get(code - 1) == Some(&0);
         let start = if has_zero && !self.marks.begins_at(code) { code - 1 } else { code };
 
-        match h264::kind(header) {
-            nal_type::SLICE | nal_type::SLICE_PARTITION_A | nal_type::IDR_SLICE => {
-                self.on_slice(start, code);
-            }
-            nal_type::SLICE_PARTITION_B
-            | nal_type::SLICE_PARTITION_C
-            | nal_type::AUXILIARY_SLICE
-            | nal_type::SLICE_EXTENSION
-            | nal_type::SLICE_EXTENSION_3D => {
+        match role {
+            Role::Slice => self.on_slice(start, code),
+            Role::Part => {
                 if let Some(open) = &mut self.open {
                     open.boundary = None;
                     open.delimited = false;
                 }
             }
-            kind @ (nal_type::SEI..=nal_type::AUD | nal_type::PREFIX..=nal_type::RESERVED_18) => {
+            Role::Delimiter | Role::ParameterSet | Role::Message | Role::Prefix => {
                 let Some(open) = &mut self.open else {
                     self.start_unit(start);
                     return;
                 };
                 if open.has_picture {
                     open.boundary.get_or_insert(start);
-                    open.delimited |= kind == nal_type::AUD;
+                    open.delimited |= role == Role::Delimiter;
                 }
             }
-            _ => {}
+            Role::Other => {}
         }
     }
 
@@ -168,8 +189,7 @@ impl VideoFramer {
         let recovery_point = is_waiting && self.read_sets(sets_from, start);
 
         let Some(nal) = self.buffer.get(code + 3..) else { return };
-        let header = nal.first().copied().unwrap_or(0);
-        let head = SliceHead::read(nal, &self.sets);
+        let head = self.sets.slice_head(nal);
         match &self.open {
             None if !head.starts_picture => {
                 self.dropped += 1;
@@ -201,20 +221,27 @@ impl VideoFramer {
                 open.half = head.field;
                 open.random_access = recovery_point;
             }
-            open.random_access |= h264::kind(header) == nal_type::IDR_SLICE;
-            open.is_reference |= h264::ref_idc(header) != 0;
+            open.random_access |= head.is_entry;
+            open.is_reference |= head.is_reference;
         }
     }
 
     /// Keeps the parameter sets between two places; says whether a recovery point is announced.
     fn read_sets(&mut self, from: usize, to: usize) -> bool {
         let mut recovery_point = false;
-        for nal in h264::nal_units(self.buffer.get(from..to).unwrap_or(&[])) {
-            match h264::kind(nal.first().copied().unwrap_or(0)) {
-                nal_type::SPS | nal_type::PPS => self.sets_changed |= self.sets.keep(nal),
-                nal_type::SEI => recovery_point |= h264::has_recovery_point(nal),
-                _ => {}
+        let mut is_changed = false;
+        for nal in nal_units(self.buffer.get(from..to).unwrap_or(&[])) {
+            match self.codec.role(nal) {
+                Role::ParameterSet => is_changed |= self.sets.keep(nal),
+                Role::Message => recovery_point |= self.codec.has_recovery_point(nal),
+                Role::Slice | Role::Part | Role::Delimiter | Role::Prefix | Role::Other => {}
             }
+        }
+        if is_changed {
+            // The open unit, if it has its picture, is of the sets before.
+            let is_open = self.open.as_ref().is_some_and(|open| open.has_picture);
+            let from = self.completed + u64::from(is_open);
+            self.changed_from.get_or_insert(from);
         }
         recovery_point
     }
@@ -238,6 +265,7 @@ impl VideoFramer {
             Priority::Droppable
         };
         let random_access = open.random_access;
+        self.completed += 1;
         self.ready.push_back(Framed { stamp: open.stamp, random_access, priority, data });
     }
 
@@ -278,7 +306,7 @@ mod tests {
     fn a_packet_with_three_pictures_gives_three_units() {
         let (key, reference, droppable) =
             (nal(0x65, FIRST_SLICE), nal(0x41, FIRST_SLICE), nal(0x01, FIRST_SLICE));
-        let mut framer = VideoFramer::default();
+        let mut framer = VideoFramer::new(NalCodec::H264);
         framer.begin(stamp(7));
         framer.push(&[key.clone(), reference.clone(), droppable.clone()].concat());
         framer.flush();
@@ -296,10 +324,10 @@ mod tests {
 
     #[test]
     fn a_unit_spread_byte_by_byte_over_packets_comes_out_whole() {
-        let delimiter = h264::DELIMITER.to_vec();
+        let delimiter = NalCodec::H264.delimiter().to_vec();
         let first = [delimiter.clone(), nal(0x65, FIRST_SLICE), nal(0x65, LATER_SLICE)].concat();
         let second = [delimiter, nal(0x41, FIRST_SLICE)].concat();
-        let mut framer = VideoFramer::default();
+        let mut framer = VideoFramer::new(NalCodec::H264);
         framer.begin(stamp(1));
         for byte in &first {
             framer.push(&[*byte]);
@@ -319,7 +347,7 @@ mod tests {
     fn a_timestamp_belongs_to_the_unit_that_begins_in_its_packet() {
         let first = nal(0x65, FIRST_SLICE);
         let second = nal(0x41, FIRST_SLICE);
-        let mut framer = VideoFramer::default();
+        let mut framer = VideoFramer::new(NalCodec::H264);
         framer.begin(stamp(1));
         framer.push(&first[..20]);
         framer.begin(stamp(2));
@@ -334,7 +362,7 @@ mod tests {
     fn a_recovery_point_can_be_started_at() {
         let mut stream = vec![0, 0, 0, 1, 0x06, 6, 1, 0xc0, 0x80];
         stream.extend(nal(0x41, FIRST_SLICE));
-        let mut framer = VideoFramer::default();
+        let mut framer = VideoFramer::new(NalCodec::H264);
         framer.begin(stamp(1));
         framer.push(&stream);
         framer.flush();
@@ -347,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_discarded_unit_takes_no_neighbour_with_it() {
-        let mut framer = VideoFramer::default();
+        let mut framer = VideoFramer::new(NalCodec::H264);
         framer.begin(stamp(1));
         framer.push(&nal(0x65, FIRST_SLICE));
         framer.begin(stamp(2));
@@ -363,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_never_starts_a_picture_is_not_hoarded() {
-        let mut framer = VideoFramer::default();
+        let mut framer = VideoFramer::new(NalCodec::H264);
         framer.begin(None);
         for _ in 0..1000 {
             framer.push(&[0xab; 10_000]);

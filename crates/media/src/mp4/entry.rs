@@ -1,70 +1,65 @@
-//! Sample descriptions: how a track is coded, and how its samples become access units.
+//! Sample descriptions: how a track is coded.
 //!
-//! Decides which sample entries are carried and what the others are called. Pictures change from
-//! length-prefixed NAL units to a byte stream with its parameter sets inside, AAC gets ADTS headers;
-//! the coded bytes stay as they are.
+//! Decides which sample entries are carried and what the others are called. How samples become
+//! access units is left to [`crate::sample`].
 
-use banyan_wire::{Codec, Track};
+use banyan_wire::Codec;
 use bytes::Bytes;
 
 use super::boxes::{Boxes, Fields, FoundBox, child};
-use super::{Converted, blank_track};
-use crate::aac::AacConfig;
-use crate::access_unit::Priority;
-use crate::h264::{self, DELIMITER, LONG_START_CODE, ParameterSets, nal_type};
-
-/// A track's description, and how to convert its samples.
-#[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) format: Format,
-    pub(super) track: Track,
-}
-
-/// How samples are stored.
-#[derive(Debug)]
-pub(super) enum Format {
-    /// NAL units, each after its length in so many bytes (1 to 4).
-    Avc { length_size: usize, sets: Bytes },
-    /// Raw AAC frames.
-    Aac(AacConfig),
-    /// Whole frames of another kind of sound.
-    Frames,
-}
+use crate::opus;
+use crate::sample::{self, Described};
 
 /// Bytes of a sample entry before its boxes, for pictures and for sound.
 const VISUAL_LEN: usize = 78;
 const SOUND_LEN: usize = 28;
 
 /// Reads the first sample description of an `stbl` box; the name of its codec if it is not carried.
-pub(super) fn read(table: &Bytes, is_video: bool) -> Result<Entry, String> {
+pub(super) fn read(table: &Bytes, is_video: bool) -> Result<Described, String> {
     let unknown = || "of an unknown codec".to_owned();
     let descriptions =
         child(table, b"stsd").and_then(|body| (body.len() > 8).then(|| body.slice(8..)));
     let FoundBox { name, body } =
         descriptions.and_then(|body| Boxes::new(body).next()).ok_or_else(unknown)?;
     let entry = match &name {
-        b"avc1" | b"avc3" if is_video => read_avc(&body),
+        b"avc1" | b"avc3" if is_video => {
+            read_video(&body, b"avcC").and_then(|(record, size)| sample::avc(&record, size))
+        }
+        b"hvc1" | b"hev1" if is_video => {
+            read_video(&body, b"hvcC").and_then(|(record, size)| sample::hevc(&record, size))
+        }
+        b"av01" if is_video => {
+            read_video(&body, b"av1C").and_then(|(record, size)| sample::av1(&record, size))
+        }
+        // Version and flags stand before the record.
+        b"vp09" if is_video => read_video(&body, b"vpcC")
+            .map(|(record, size)| sample::vp9(record.get(4..).unwrap_or(&[]), size)),
         b"mp4a" if !is_video => return read_mp4a(&body),
+        b"Opus" if !is_video => read_sound_fields(&body)
+            .and_then(|(_, _, boxes)| opus::head_of_box(&child(&boxes, b"dOps")?))
+            .and_then(|head| sample::opus(&head)),
         b".mp3" | b"ms\0U" if !is_video => read_sound(&body, Codec::Mp3),
         b"ac-3" if !is_video => read_sound(&body, Codec::Ac3),
         _ => return Err(codec_name(name)),
     };
-    entry.ok_or_else(unknown)
+    entry.ok_or_else(|| format!("{} without a description", codec_name(name)))
 }
 
 fn codec_name(name: [u8; 4]) -> String {
     let known = match &name {
-        b"hvc1" | b"hev1" | b"dvh1" | b"dvhe" => "hevc",
-        b"vvc1" | b"vvi1" => "vvc",
+        b"avc1" | b"avc3" => "h264",
+        b"hvc1" | b"hev1" => "hevc",
         b"av01" => "av1",
-        b"vp08" => "vp8",
         b"vp09" => "vp9",
+        b"Opus" => "opus",
+        b"dvh1" | b"dvhe" => "dolby vision",
+        b"vvc1" | b"vvi1" => "vvc",
+        b"vp08" => "vp8",
         b"mp4v" => "mpeg-4 part 2",
         b"apch" | b"apcn" | b"apcs" | b"apco" | b"ap4h" => "prores",
         b"jpeg" | b"mjpa" | b"mjpb" => "motion jpeg",
         b"encv" | b"enca" => "encrypted",
         b"ec-3" => "e-ac-3",
-        b"Opus" => "opus",
         b"fLaC" => "flac",
         b"alac" => "alac",
         b"sowt" | b"twos" | b"lpcm" | b"ipcm" => "pcm",
@@ -73,33 +68,13 @@ fn codec_name(name: [u8; 4]) -> String {
     known.to_owned()
 }
 
-fn read_avc(body: &Bytes) -> Option<Entry> {
+/// The codec's record in a visual entry, and the size the entry says.
+fn read_video(body: &Bytes, record: &[u8; 4]) -> Option<(Bytes, (u16, u16))> {
     let mut fields = Fields::new(body);
     fields.skip(24)?;
-    let (width, height) = (fields.u16()?, fields.u16()?);
-    let config = child(&body.slice(VISUAL_LEN.min(body.len())..), b"avcC")?;
-    let mut fields = Fields::new(&config);
-    fields.skip(4)?;
-    let length_size = usize::from(fields.u8()? & 3) + 1;
-    let mut sets = ParameterSets::default();
-    // Five bits count the sequence parameter sets, eight the picture parameter sets.
-    for mask in [0x1f, 0xff] {
-        let Some(count) = fields.u8() else { break };
-        for _ in 0..count & mask {
-            let Some(nal) = fields.u16().and_then(|len| fields.bytes(usize::from(len))) else {
-                break;
-            };
-            sets.keep(nal);
-        }
-    }
-    let mut track = blank_track(Codec::H264);
-    track.config = sets.annex_b();
-    (track.width, track.height) = match sets.size() {
-        (0, 0) => (width, height),
-        size => size,
-    };
-    let format = Format::Avc { length_size, sets: track.config.clone() };
-    Some(Entry { format, track })
+    let size = (fields.u16()?, fields.u16()?);
+    let record = child(&body.slice(VISUAL_LEN.min(body.len())..), record)?;
+    Some((record, size))
 }
 
 /// Channels, sample rate, and where the boxes of a sound entry begin.
@@ -120,14 +95,13 @@ fn read_sound_fields(body: &Bytes) -> Option<(u8, u32, Bytes)> {
     Some((channels, rate, boxes))
 }
 
-fn read_sound(body: &Bytes, codec: Codec) -> Option<Entry> {
+fn read_sound(body: &Bytes, codec: Codec) -> Option<Described> {
     let (channels, sample_rate, _) = read_sound_fields(body)?;
-    let track = Track { channels, sample_rate, ..blank_track(codec) };
-    Some(Entry { format: Format::Frames, track })
+    Some(sample::frames(codec, channels, sample_rate))
 }
 
 /// An `mp4a` entry holds whatever its descriptors say.
-fn read_mp4a(body: &Bytes) -> Result<Entry, String> {
+fn read_mp4a(body: &Bytes) -> Result<Described, String> {
     let unknown = || "sound of an unknown kind".to_owned();
     let (_, _, boxes) = read_sound_fields(body).ok_or_else(unknown)?;
     let descriptors = child(&boxes, b"esds")
@@ -136,12 +110,7 @@ fn read_mp4a(body: &Bytes) -> Result<Entry, String> {
     let (object_type, config) = read_descriptors(&descriptors).ok_or_else(unknown)?;
     match object_type {
         0x40 | 0x66..=0x68 => {
-            let config = AacConfig::read(config).ok_or("a kind of aac that adts cannot carry")?;
-            let mut track = blank_track(Codec::Aac);
-            track.sample_rate = config.rate();
-            track.channels = config.channels();
-            track.config = config.to_bytes();
-            Ok(Entry { format: Format::Aac(config), track })
+            sample::aac(config).ok_or_else(|| "a kind of aac that adts cannot carry".to_owned())
         }
         0x69 | 0x6b => read_sound(body, Codec::Mp3).ok_or_else(unknown),
         0xa5 => read_sound(body, Codec::Ac3).ok_or_else(unknown),
@@ -196,106 +165,9 @@ fn descriptor<'a>(fields: &mut Fields<'a>, tag: u8) -> Option<&'a [u8]> {
     fields.bytes(len.min(fields.rest().len()))
 }
 
-impl Format {
-    /// A sample as an access unit; `None` if it makes no sense.
-    pub(super) fn convert(&self, sample: Vec<u8>) -> Option<Converted> {
-        let sound = |data| Converted { random_access: true, priority: Priority::Audio, data };
-        match self {
-            Self::Avc { length_size, sets } => convert_avc(&sample, *length_size, sets),
-            Self::Aac(config) => Some(sound(config.to_adts(&sample)?.into())),
-            Self::Frames => Some(sound(sample.into())),
-        }
-    }
-}
-
-fn convert_avc(sample: &[u8], length_size: usize, sets: &[u8]) -> Option<Converted> {
-    let nals = split_nals(sample, length_size)?;
-    let has = |wanted: u8| nals.iter().any(|(kind, _)| *kind == wanted);
-    let pictures = || {
-        let slices = nal_type::SLICE..=nal_type::IDR_SLICE;
-        nals.iter().filter(move |(kind, _)| slices.contains(kind)).map(|(_, nal)| nal)
-    };
-    pictures().next()?;
-    let is_recovery =
-        nals.iter().any(|(kind, nal)| *kind == nal_type::SEI && h264::has_recovery_point(nal));
-    // The file's own table of samples to start at is not asked: a viewer has only the pictures.
-    let random_access = has(nal_type::IDR_SLICE) || is_recovery;
-    let is_reference =
-        pictures().any(|nal| nal.first().is_some_and(|head| h264::ref_idc(*head) != 0));
-
-    let mut data = Vec::with_capacity(sample.len() + sets.len() + 4 * nals.len() + DELIMITER.len());
-    let mut rest = nals.as_slice();
-    match rest {
-        [(nal_type::AUD, delimiter), tail @ ..] => {
-            data.extend(LONG_START_CODE);
-            data.extend_from_slice(delimiter);
-            rest = tail;
-        }
-        _ => data.extend(DELIMITER),
-    }
-    if random_access && !has(nal_type::SPS) {
-        data.extend_from_slice(sets);
-    }
-    for (kind, nal) in rest {
-        // Parameter sets take the long start code, other NAL units the short one.
-        let is_set = matches!(*kind, nal_type::SPS | nal_type::PPS);
-        let code = if is_set { LONG_START_CODE.as_slice() } else { &LONG_START_CODE[1..] };
-        data.extend_from_slice(code);
-        data.extend_from_slice(nal);
-    }
-    let priority = match (random_access, is_reference) {
-        (true, _) => Priority::Key,
-        (false, true) => Priority::Reference,
-        (false, false) => Priority::Droppable,
-    };
-    Some(Converted { random_access, priority, data: data.into() })
-}
-
-/// The NAL units of a sample with their types; `None` if a length leads beyond its end.
-fn split_nals(sample: &[u8], length_size: usize) -> Option<Vec<(u8, &[u8])>> {
-    let mut nals = Vec::new();
-    let mut rest = sample;
-    while !rest.is_empty() {
-        let (len, tail) = rest.split_at_checked(length_size)?;
-        let len = len.iter().fold(0usize, |len, byte| len << 8 | usize::from(*byte));
-        let (nal, tail) = tail.split_at_checked(len)?;
-        if let Some(header) = nal.first() {
-            nals.push((h264::kind(*header), nal));
-        }
-        rest = tail;
-    }
-    Some(nals)
-}
-
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
-
-    #[test]
-    fn a_key_picture_gets_delimiter_and_parameter_sets() {
-        let sample = [0, 0, 0, 2, 0x65, 0x88, 0, 0, 0, 2, 0x65, 0x77];
-        let unit = convert_avc(&sample, 4, &[0, 0, 0, 1, 0x67, 9]).unwrap();
-        let expected =
-            [0, 0, 0, 1, 0x09, 0xf0, 0, 0, 0, 1, 0x67, 9, 0, 0, 1, 0x65, 0x88, 0, 0, 1, 0x65, 0x77];
-        assert_eq!(unit.data, expected.as_slice());
-        assert_eq!((unit.random_access, unit.priority), (true, Priority::Key));
-    }
-
-    #[test]
-    fn other_pictures_get_a_delimiter_only() {
-        let unit = convert_avc(&[0, 2, 0x01, 0x9a], 2, &[0, 0, 0, 1, 0x67, 9]).unwrap();
-        assert_eq!(unit.data, [0, 0, 0, 1, 0x09, 0xf0, 0, 0, 1, 0x01, 0x9a].as_slice());
-        assert_eq!((unit.random_access, unit.priority), (false, Priority::Droppable));
-    }
-
-    #[test]
-    fn a_sample_whose_lengths_lie_is_no_unit() {
-        assert!(convert_avc(&[0, 0, 0, 9, 0x65], 4, &[]).is_none());
-        assert!(convert_avc(&[0, 0], 4, &[]).is_none());
-        assert!(convert_avc(&[], 4, &[]).is_none());
-    }
 
     #[test]
     fn descriptors_are_read_in_long_and_short_form() {

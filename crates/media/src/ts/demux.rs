@@ -2,26 +2,26 @@
 //!
 //! Decides which programme and which of its streams are carried, when enough is known of them to
 //! announce them, and what is said about the rest. Finding packets is left to [`super::packets`],
-//! cutting units to [`crate::es`], time to [`super::timeline`].
+//! cutting units to [`crate::es`], time to [`crate::timeline`].
 //!
 //! ```text
-//!  bytes ─▶ packets ─▶ PAT, PMT ─▶ the first programme with video
+//!  bytes ─▶ packets ─▶ PAT, PMT ─▶ the first programme with video, else with sound
 //!              └─────▶ streams ──▶ framers ──▶ timeline ──▶ held until announced ─▶ events
 //! ```
 
 use std::collections::{BTreeSet, VecDeque};
 
-use banyan_wire::{Codec, MAX_TRACKS, MediaTime, Track, TrackId};
+use banyan_wire::{MAX_TRACKS, MediaTime, Track, TrackId};
 use mpeg2ts_reader::packet::Packet;
 
 use super::PACKET_LEN;
 use super::packets::{PROBE_LIMIT, Packetizer};
 use super::psi::{self, Content, SectionBuffer, StreamEntry, TABLE_PAT, TABLE_PMT};
 use super::stream::Stream;
-use super::timeline::Timeline;
 use crate::access_unit::AccessUnit;
 use crate::error::DemuxError;
 use crate::es::Framed;
+use crate::timeline::Timeline;
 
 /// Bytes of units held back until the tracks are announced; past it, the oldest are dropped.
 const MAX_HELD: usize = 8 << 20;
@@ -29,7 +29,7 @@ const MAX_HELD: usize = 8 << 20;
 /// Streams reported as skipped; further ones are skipped silently.
 const MAX_SKIPPED: usize = 64;
 
-/// Bytes of input within which an announced H.264 stream must show its parameter sets: a minute at
+/// Bytes of input within which an announced stream of pictures must show its parameter sets: a minute at
 /// 8 Mbit/s.
 const PARAMETER_SETS_LIMIT: usize = 64 << 20;
 
@@ -54,9 +54,32 @@ pub enum Event {
         /// What it is, or why it is not carried.
         reason: &'static str,
     },
+    /// A track of MP4 or Matroska that is not carried; said once per track.
+    SkippedTrack {
+        /// Its number in the container.
+        number: u64,
+        /// What it is, or why it is not carried.
+        reason: String,
+    },
     /// The input's clock jumped, as when an encoder restarts or a file begins again. Media time goes
     /// on as if it had not.
     Discontinuity,
+}
+
+impl Event {
+    /// A line for the user, of events that are worth one.
+    #[must_use]
+    pub fn notice(&self) -> Option<String> {
+        match self {
+            Self::Skipped { stream_type, pid, reason } => Some(format!(
+                "the stream of type {stream_type:#04x} (pid {pid}) is skipped: {reason}"
+            )),
+            Self::SkippedTrack { number, reason } => {
+                Some(format!("track {number} is skipped: {reason}"))
+            }
+            Self::Tracks(_) | Self::AccessUnit(_) | Self::Discontinuity => None,
+        }
+    }
 }
 
 /// Damage seen so far.
@@ -66,6 +89,16 @@ pub struct DemuxStats {
     pub gaps: u64,
     /// Access units dropped because part of them was missing or senseless.
     pub dropped_units: u64,
+}
+
+impl DemuxStats {
+    /// The sum of both.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            gaps: self.gaps + other.gaps,
+            dropped_units: self.dropped_units + other.dropped_units,
+        }
+    }
 }
 
 /// Reads a transport stream.
@@ -123,6 +156,17 @@ impl TsDemuxer {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Creates a demuxer whose time goes on from that of another.
+    pub(crate) fn with_timeline(timeline: Timeline) -> Self {
+        Self { timeline, ..Self::default() }
+    }
+
+    /// Gives the timeline up, for the stream that comes next.
+    pub(crate) fn take_timeline(&mut self) -> Timeline {
+        self.timeline.end();
+        std::mem::take(&mut self.timeline)
     }
 
     /// Takes the next bytes of the stream; they may start and end anywhere.
@@ -199,22 +243,30 @@ impl TsDemuxer {
             return Err(DemuxError::NotTransportStream { looks_like: self.packets.looks_like() });
         }
         if self.chosen.is_some() {
-            return Err(DemuxError::NoParameterSets);
+            return Err(self.not_described());
         }
         if self.programmes.iter().all(|programme| programme.streams.is_none()) {
             return Err(DemuxError::NoProgramme);
         }
-        Err(self.no_video())
+        Err(self.nothing_carried())
     }
 
-    /// The error for programmes without video that is carried.
-    fn no_video(&self) -> DemuxError {
+    /// The error for programmes of which nothing is carried.
+    fn nothing_carried(&self) -> DemuxError {
         let mut entries = self.programmes.iter().flat_map(|programme| &programme.streams).flatten();
         let codec = entries.find_map(|entry| match entry.content {
             Content::Video(codec) => Some(codec),
             Content::Carried(_) | Content::Other(_) => None,
         });
-        codec.map_or(DemuxError::NoVideo, |codec| DemuxError::UnsupportedVideo { codec })
+        codec.map_or(DemuxError::NothingCarried, |codec| DemuxError::UnsupportedVideo { codec })
+    }
+
+    /// The error for a chosen programme whose streams do not say how they are coded.
+    fn not_described(&self) -> DemuxError {
+        let video = self.streams.iter().find(|stream| stream.is_video());
+        video.map_or(DemuxError::NothingCarried, |stream| DemuxError::NoParameterSets {
+            codec: stream.codec().name(),
+        })
     }
 
     fn take_packets(&mut self) -> Result<(), DemuxError> {
@@ -252,7 +304,7 @@ impl TsDemuxer {
                 self.announce(true);
             }
             if !self.is_announced && self.probed > PARAMETER_SETS_LIMIT {
-                return Err(DemuxError::NoParameterSets);
+                return Err(self.not_described());
             }
         } else if self.probed > PROBE_LIMIT {
             return self.verdict();
@@ -314,12 +366,26 @@ impl TsDemuxer {
         Ok(())
     }
 
-    /// Chooses the first programme with video that is carried, if one is known.
+    /// Chooses the first programme with video that is carried, or once all are known and none has any
+    /// video, the first with sound.
     fn choose(&mut self) -> Result<(), DemuxError> {
-        let is_video = |entry: &StreamEntry| entry.content == Content::Carried(Codec::H264);
-        let found = self.programmes.iter().find(|programme| {
-            programme.streams.as_ref().is_some_and(|streams| streams.iter().any(is_video))
-        });
+        let is_carried = |entry: &StreamEntry| matches!(entry.content, Content::Carried(_));
+        let is_video = |entry: &StreamEntry| match entry.content {
+            Content::Carried(codec) => codec.is_video(),
+            Content::Video(_) | Content::Other(_) => false,
+        };
+        let is_other_video = |entry: &StreamEntry| matches!(entry.content, Content::Video(_));
+        let find = |wanted: &dyn Fn(&StreamEntry) -> bool| {
+            self.programmes.iter().find(|programme| {
+                programme.streams.as_ref().is_some_and(|streams| streams.iter().any(wanted))
+            })
+        };
+        let are_known = self.programmes.iter().all(|programme| programme.streams.is_some());
+        let found = match find(&is_video) {
+            // A programme that has pictures is not carried without them.
+            None if are_known && find(&is_other_video).is_none() => find(&is_carried),
+            found => found,
+        };
         if let Some(programme) = found {
             let pmt_pid = programme.pmt_pid;
             self.chosen = Some(pmt_pid);
@@ -328,9 +394,8 @@ impl TsDemuxer {
             return Ok(());
         }
         // Once announced, a programme may come back: wait.
-        let is_known = |programme: &Programme| programme.streams.is_some();
-        if !self.is_announced && self.programmes.iter().all(is_known) {
-            return Err(self.no_video());
+        if !self.is_announced && are_known {
+            return Err(self.nothing_carried());
         }
         Ok(())
     }
@@ -409,14 +474,14 @@ impl TsDemuxer {
 
     /// Puts what a stream has completed in its place.
     fn drain_stream(&mut self, index: usize) {
-        let Some(stream) = self.streams.get_mut(index) else { return };
-        let is_changed = stream.refresh_track();
-        if is_changed && self.is_announced {
-            self.announce_changes();
-        }
-        while let Some(stream) = self.streams.get_mut(index)
-            && let Some(framed) = stream.poll()
-        {
+        loop {
+            let Some(stream) = self.streams.get_mut(index) else { return };
+            let is_changed = stream.refresh_track();
+            if is_changed && self.is_announced {
+                self.announce_changes();
+            }
+            let Some(stream) = self.streams.get_mut(index) else { return };
+            let Some(framed) = stream.poll() else { break };
             let Framed { stamp, random_access, priority, data } = framed;
             // Before its parameters are known, nothing of a stream can be decoded.
             if stream.track.is_none() {
@@ -464,13 +529,17 @@ impl TsDemuxer {
             return;
         }
         let is_known = |stream: &Stream| stream.track.is_some();
-        let has_video = self.streams.iter().any(|stream| stream.is_video() && is_known(stream));
-        if !has_video {
+        let needs_video = self.streams.iter().any(Stream::is_video);
+        let is_enough = |stream: &Stream| is_known(stream) && stream.is_video() == needs_video;
+        if !self.streams.iter().any(is_enough) {
             return;
         }
         let last = self.held.iter().rev().find_map(|event| match event {
             Event::AccessUnit(unit) => Some(unit.dts),
-            Event::Tracks(_) | Event::Skipped { .. } | Event::Discontinuity => None,
+            Event::Tracks(_)
+            | Event::Skipped { .. }
+            | Event::SkippedTrack { .. }
+            | Event::Discontinuity => None,
         });
         let is_late = match (self.held_from, last) {
             (Some(first), Some(last)) => last - first > HOLD_TIME,
@@ -488,8 +557,10 @@ impl TsDemuxer {
         let mut tracks: Vec<Track> =
             self.streams.iter().filter_map(|stream| stream.track.clone()).collect();
         tracks.sort_by_key(|track| track.id);
-        // Without a picture, keep what was said until there is one again.
-        if tracks != self.announced && tracks.iter().any(|track| track.codec.is_video()) {
+        // Without the picture that belongs to it, keep what was said until there is one again.
+        let needs_video = self.streams.iter().any(Stream::is_video);
+        let is_enough = |track: &Track| track.codec.is_video() == needs_video;
+        if tracks != self.announced && tracks.iter().any(is_enough) {
             self.announced.clone_from(&tracks);
             self.events.push_back(Event::Tracks(tracks));
         }

@@ -15,7 +15,9 @@ use banyan_wire::{Codec, MediaTime, Track, TrackId};
 use super::psi::{write_pat, write_pmt};
 use super::{PACKET_LEN, SYNC};
 use crate::access_unit::AccessUnit;
-use crate::h264;
+use crate::annexb::find_start_code;
+use crate::nal::NalCodec;
+use crate::opus;
 
 /// How far the timestamps are behind the clock references, in ticks: 700 ms.
 ///
@@ -47,7 +49,15 @@ const PMT_PID: u16 = 0x1000;
 const FIRST_PID: u16 = 0x100;
 const NULL_PID: u16 = 0x1fff;
 
-/// Writes one programme as a transport stream.
+/// Whether a transport stream can carry a codec. AV1 and VP9 have no place in it that players know:
+/// [`TsMuxer`] leaves their tracks out.
+#[must_use]
+pub const fn ts_carries(codec: Codec) -> bool {
+    matches!(codec, Codec::H264 | Codec::Hevc | Codec::Aac | Codec::Mp3 | Codec::Ac3 | Codec::Opus)
+}
+
+/// Writes one programme as a transport stream. Tracks that it cannot carry ([`ts_carries`]) are left
+/// out.
 ///
 /// Give it the units of all tracks in the order of their `dts`, roughly. Its output is a pure
 /// function of its input.
@@ -98,7 +108,8 @@ impl TsMuxer {
     /// Goes on with other tracks: the next unit is preceded by tables of a new version. Does nothing
     /// if the tracks are the same.
     pub fn set_tracks(&mut self, tracks: &[Track]) {
-        if self.streams.iter().map(|stream| &stream.track).eq(tracks) {
+        let carried = tracks.iter().filter(|track| ts_carries(track.codec));
+        if self.streams.iter().map(|stream| &stream.track).eq(carried) {
             return;
         }
         self.replace_streams(tracks);
@@ -108,7 +119,7 @@ impl TsMuxer {
 
     fn replace_streams(&mut self, tracks: &[Track]) {
         let old = std::mem::take(&mut self.streams);
-        for track in tracks {
+        for track in tracks.iter().filter(|track| ts_carries(track.codec)) {
             let pid = FIRST_PID + u16::from(track.id.0);
             let same = old.iter().find(|stream| stream.pid == pid);
             self.streams.push(Stream {
@@ -266,9 +277,13 @@ impl Adaptation {
 impl Stream {
     fn write_unit(&mut self, unit: &AccessUnit, adaptation: Adaptation, out: &mut Vec<u8>) {
         let mut front = Vec::with_capacity(128);
-        let data = match self.track.codec {
-            Codec::H264 => complete_picture(unit, &self.track, &mut front),
-            Codec::Aac | Codec::Mp3 | Codec::Ac3 | _ => &unit.data,
+        let data = match (NalCodec::of(self.track.codec), self.track.codec) {
+            (Some(codec), _) => complete_picture(codec, unit, &self.track, &mut front),
+            (None, Codec::Opus) => {
+                opus::write_control_header(unit.data.len(), &mut front);
+                &unit.data
+            }
+            (None, _) => &unit.data,
         };
         let mut head = self.pes_header(unit, front.len() + data.len());
         head.extend(front);
@@ -303,9 +318,9 @@ impl Stream {
     fn pes_header(&self, unit: &AccessUnit, payload: usize) -> Vec<u8> {
         let index = self.track.id.0 & 0x0f;
         let stream_id = match self.track.codec {
-            Codec::H264 => 0xe0 | index,
+            Codec::H264 | Codec::Hevc => 0xe0 | index,
             Codec::Aac | Codec::Mp3 => 0xc0 | index,
-            Codec::Ac3 | _ => 0xbd,
+            Codec::Ac3 | Codec::Opus | Codec::Av1 | Codec::Vp9 | _ => 0xbd,
         };
         let has_dts = unit.dts != unit.pts;
         let stamps = if has_dts { 10 } else { 5 };
@@ -329,17 +344,22 @@ impl Stream {
 
 /// Puts in front what a transport stream wants of a picture: a delimiter, and before a picture to
 /// start at, parameter sets. Returns the rest of the unit's bytes.
-fn complete_picture<'a>(unit: &'a AccessUnit, track: &Track, front: &mut Vec<u8>) -> &'a [u8] {
+fn complete_picture<'a>(
+    codec: NalCodec,
+    unit: &'a AccessUnit,
+    track: &Track,
+    front: &mut Vec<u8>,
+) -> &'a [u8] {
     let mut data: &[u8] = &unit.data;
-    let has_delimiter = h264::starts_with_delimiter(data);
+    let has_delimiter = codec.starts_with_delimiter(data);
     if !has_delimiter {
-        front.extend(h264::DELIMITER);
+        front.extend_from_slice(codec.delimiter());
     }
-    if unit.random_access && !track.config.is_empty() && !h264::has_sps(data) {
+    if unit.random_access && !track.config.is_empty() && !codec.has_sps(data) {
         if has_delimiter {
             // The delimiter has to stay first.
-            let first = h264::find_start_code(data, 0).unwrap_or(0);
-            let end = h264::find_start_code(data, first + 3).unwrap_or(data.len());
+            let first = find_start_code(data, 0).unwrap_or(0);
+            let end = find_start_code(data, first + 3).unwrap_or(data.len());
             let (delimiter, rest) = data.split_at(end);
             front.extend_from_slice(delimiter);
             data = rest;
@@ -367,12 +387,23 @@ fn wrap(ticks: i64) -> u64 {
     (ticks & ((1 << 33) - 1)).unsigned_abs()
 }
 
-/// A section that fits into one packet.
+/// A section in as many packets as it needs: mostly one.
 fn write_section(pid: u16, counter: &mut u8, section: &[u8], out: &mut Vec<u8>) {
-    let end = out.len() + PACKET_LEN;
     let [high, low] = pid.to_be_bytes();
-    out.extend([SYNC, high | 0x40, low, 0x10 | *counter, 0]);
-    *counter = (*counter + 1) & 0x0f;
-    out.extend_from_slice(section.get(..PACKET_LEN - 5).unwrap_or(section));
+    let (first, rest) = section.split_at(section.len().min(PACKET_LEN - 5));
+    let mut start = |flag: u8, out: &mut Vec<u8>| {
+        out.extend([SYNC, high | flag, low, 0x10 | *counter]);
+        *counter = (*counter + 1) & 0x0f;
+        out.len() + PACKET_LEN - 4
+    };
+    let end = start(0x40, out);
+    // Nothing stands before the section.
+    out.push(0);
+    out.extend_from_slice(first);
     out.resize(end, 0xff);
+    for part in rest.chunks(PACKET_LEN - 4) {
+        let end = start(0, out);
+        out.extend_from_slice(part);
+        out.resize(end, 0xff);
+    }
 }

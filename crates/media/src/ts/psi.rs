@@ -4,7 +4,10 @@
 //! programme is chosen is left to [`super::demux`].
 
 use banyan_wire::{Codec, Track};
+use bytes::Bytes;
 use mpeg2ts_reader::mpegts_crc::sum32;
+
+use crate::opus;
 
 /// Table ids.
 pub(crate) const TABLE_PAT: u8 = 0;
@@ -114,6 +117,8 @@ pub(crate) struct StreamEntry {
     pub(crate) stream_type: u8,
     pub(crate) content: Content,
     pub(crate) language: String,
+    /// What the tables say of how the stream is coded: of Opus the identification header.
+    pub(crate) config: Bytes,
 }
 
 /// What a stream holds.
@@ -141,6 +146,7 @@ pub(crate) fn read_pmt(body: &[u8]) -> Vec<StreamEntry> {
                 stream_type,
                 content: classify(stream_type, info),
                 language: language(info),
+                config: opus_head(info).unwrap_or_default(),
             });
         }
         rest = tail;
@@ -169,11 +175,26 @@ mod tag {
     pub(super) const AC3: u8 = 0x6a;
     pub(super) const EAC3: u8 = 0x7a;
     pub(super) const DTS: u8 = 0x7b;
+    /// Of the standard's extensions: the next byte says which one.
+    pub(super) const EXTENSION: u8 = 0x7f;
+    /// Among extensions: how Opus is laid out.
+    pub(super) const OPUS: u8 = 0x80;
+}
+
+/// Why sound of a kind is not carried, and what to do.
+macro_rules! sound {
+    ($kind:literal) => {
+        Content::Other(concat!(
+            $kind,
+            " is not carried; convert with: ffmpeg -i IN -c:v copy -c:a aac -f mpegts OUT.ts"
+        ))
+    };
 }
 
 fn classify(stream_type: u8, info: &[u8]) -> Content {
     match stream_type {
         0x1b => Content::Carried(Codec::H264),
+        0x24 => Content::Carried(Codec::Hevc),
         0x0f => Content::Carried(Codec::Aac),
         0x03 | 0x04 => Content::Carried(Codec::Mp3),
         0x81 => Content::Carried(Codec::Ac3),
@@ -181,16 +202,19 @@ fn classify(stream_type: u8, info: &[u8]) -> Content {
         0x02 => Content::Video("mpeg-2 video"),
         0x10 => Content::Video("mpeg-4 part 2"),
         0x21 => Content::Video("jpeg 2000"),
-        0x24 | 0x25 => Content::Video("hevc"),
+        0x25 => Content::Other("a further layer of hevc"),
         0x33 => Content::Video("vvc"),
         0x42 | 0xd2 => Content::Video("avs"),
         0xd1 => Content::Video("dirac"),
         0xea => Content::Video("vc-1"),
         0xdb => Content::Video("encrypted h264"),
-        0x11 => Content::Other("latm aac"),
-        0x1c => Content::Other("raw aac"),
-        0x82 | 0x86 | 0x8a => Content::Other("dts or splice information"),
-        0x84 | 0x87 => Content::Other("e-ac-3"),
+        0x11 => sound!("latm aac"),
+        0x1c => sound!("raw aac"),
+        0x80 => sound!("pcm"),
+        0x82 | 0x85 | 0x8a => sound!("dts"),
+        0x83 => sound!("truehd"),
+        0x86 => Content::Other("splice information"),
+        0x84 | 0x87 => sound!("e-ac-3"),
         0x06 => classify_private(info),
         _ => Content::Other("data"),
     }
@@ -204,19 +228,36 @@ fn classify_private(info: &[u8]) -> Content {
                 return Content::Carried(Codec::Ac3);
             }
             (tag::EAC3, _) | (tag::REGISTRATION, [b'E', b'A', b'C', b'3', ..]) => {
-                return Content::Other("e-ac-3");
+                return sound!("e-ac-3");
             }
-            (tag::DTS, _) => return Content::Other("dts"),
-            (tag::REGISTRATION, [b'H', b'E', b'V', b'C', ..]) => return Content::Video("hevc"),
+            (tag::DTS, _) | (tag::REGISTRATION, [b'D', b'T', b'S', _, ..]) => return sound!("dts"),
+            (tag::REGISTRATION, [b'B', b'S', b'S', b'D', ..]) => return sound!("pcm"),
+            (tag::REGISTRATION, [b'H', b'E', b'V', b'C', ..]) => {
+                return Content::Carried(Codec::Hevc);
+            }
             (tag::REGISTRATION, [b'A', b'V', b'0', b'1', ..]) => return Content::Video("av1"),
             (tag::REGISTRATION, [b'V', b'P', b'0', b'9', ..]) => return Content::Video("vp9"),
-            (tag::REGISTRATION, [b'O', b'p', b'u', b's', ..]) => return Content::Other("opus"),
+            (tag::REGISTRATION, [b'O', b'p', b'u', b's', ..]) => {
+                return if opus_head(info).is_some() {
+                    Content::Carried(Codec::Opus)
+                } else {
+                    sound!("opus of an unusual layout of channels")
+                };
+            }
             (tag::TELETEXT, _) => return Content::Other("teletext"),
             (tag::SUBTITLES, _) => return Content::Other("subtitles"),
             _ => {}
         }
     }
     Content::Other("private data")
+}
+
+/// The identification header of Opus, if a descriptor says how many channels there are.
+fn opus_head(info: &[u8]) -> Option<Bytes> {
+    descriptors(info).find_map(|(tag, body)| match (tag, body) {
+        (tag::EXTENSION, [tag::OPUS, channels, ..]) => opus::head(*channels),
+        _ => None,
+    })
 }
 
 fn language(info: &[u8]) -> String {
@@ -234,7 +275,7 @@ pub(crate) fn write_pat(stream_id: u16, programme: u16, pmt_pid: u16) -> Vec<u8>
     write_section(TABLE_PAT, stream_id, 0, &body)
 }
 
-/// A PMT; every track comes with its PID. For at most eight tracks it fits into one packet.
+/// A PMT; every track comes with its PID. For at most eight tracks it is below 200 bytes.
 pub(crate) fn write_pmt(
     programme: u16,
     version: u8,
@@ -252,13 +293,24 @@ pub(crate) fn write_pmt(
             info.extend(code);
             info.push(0);
         }
-        if track.codec == Codec::Ac3 {
+        let registration = match track.codec {
+            Codec::Ac3 => b"AC-3",
+            Codec::Hevc => b"HEVC",
+            Codec::Opus => b"Opus",
+            Codec::H264 | Codec::Av1 | Codec::Vp9 | Codec::Aac | Codec::Mp3 | _ => &[0; 4],
+        };
+        if registration != &[0; 4] {
             info.extend([tag::REGISTRATION, 4]);
-            info.extend(b"AC-3");
+            info.extend(registration);
+        }
+        if track.codec == Codec::Opus {
+            // A layout without a number is taken for the usual one of as many channels.
+            let code = opus::layout_code(&track.config).unwrap_or(track.channels);
+            info.extend([tag::EXTENSION, 2, tag::OPUS, code]);
         }
         body.push(stream_type(track));
         body.extend((0xe000 | pid).to_be_bytes());
-        // At most twelve bytes of descriptors.
+        // At most sixteen bytes of descriptors.
         body.extend([0xf0, u8::try_from(info.len()).unwrap_or(0)]);
         body.extend(info);
     }
@@ -268,12 +320,13 @@ pub(crate) fn write_pmt(
 fn stream_type(track: &Track) -> u8 {
     match track.codec {
         Codec::H264 => 0x1b,
+        Codec::Hevc => 0x24,
         Codec::Aac => 0x0f,
         // The lower sample rates are those of MPEG-2.
         Codec::Mp3 if (1..32_000).contains(&track.sample_rate) => 0x04,
         Codec::Mp3 => 0x03,
         Codec::Ac3 => 0x81,
-        Codec::Hevc | Codec::Av1 | Codec::Vp9 | Codec::Opus | _ => 0x06,
+        Codec::Opus | Codec::Av1 | Codec::Vp9 | _ => 0x06,
     }
 }
 
@@ -294,7 +347,6 @@ fn write_section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use banyan_wire::{Rendition, TrackId};
-    use bytes::Bytes;
 
     fn read(
         sections: &mut SectionBuffer,
@@ -355,9 +407,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pmt_of_eight_tracks_fits_into_one_packet() {
-        let tracks: Vec<_> = (0..8).map(|at| (0x100 + at, track(Codec::Ac3, "fin"))).collect();
-        assert!(write_pmt(1, 0, 0x100, &tracks).len() < 184);
+    fn a_pmt_of_eight_tracks_stays_short() {
+        for codec in [Codec::Ac3, Codec::Hevc, Codec::Opus] {
+            let tracks: Vec<_> = (0..8).map(|at| (0x100 + at, track(codec, "fin"))).collect();
+            assert!(write_pmt(1, 0, 0x100, &tracks).len() < 200);
+        }
     }
 
     #[test]
@@ -381,8 +435,11 @@ mod tests {
     #[test]
     fn private_streams_are_known_by_their_descriptors() {
         assert_eq!(classify(0x06, &[0x6a, 1, 0]), Content::Carried(Codec::Ac3));
-        assert_eq!(classify(0x06, b"\x05\x04HEVC"), Content::Video("hevc"));
-        assert_eq!(classify(0x06, b"\x05\x04Opus\x7f\x02\x80\x02"), Content::Other("opus"));
+        assert_eq!(classify(0x06, b"\x05\x04HEVC"), Content::Carried(Codec::Hevc));
+        let opus = b"\x05\x04Opus\x7f\x02\x80\x02";
+        assert_eq!(classify(0x06, opus), Content::Carried(Codec::Opus));
+        assert_eq!(opus_head(opus), opus::head(2));
+        assert!(matches!(classify(0x06, b"\x05\x04Opus\x7f\x02\x80\x81"), Content::Other(_)));
         assert_eq!(classify(0x06, &[0x05, 200, 1]), Content::Other("private data"));
     }
 }

@@ -4,17 +4,19 @@
 //! whether they were part of the open unit is told from the packet before the gap: if that one ended
 //! its PES packet, the open unit is whole and only the next one is lost.
 
-use banyan_wire::{Codec, Rendition, Track, TrackId};
-use bytes::Bytes;
+use banyan_wire::{Codec, Track, TrackId};
 use mpeg2ts_reader::packet::Packet;
 use mpeg2ts_reader::pes::{PesContents, PesHeader, PtsDts};
 
 use super::psi::StreamEntry;
-use super::timeline::TrackClock;
 use super::{PACKET_LEN, SYNC};
 use crate::es::audio::AudioFramer;
+use crate::es::opus::OpusFramer;
 use crate::es::video::VideoFramer;
 use crate::es::{Framed, Stamp};
+use crate::nal::NalCodec;
+use crate::timeline::TrackClock;
+use crate::{opus, sample};
 
 /// A stream that is carried.
 #[derive(Debug)]
@@ -37,6 +39,18 @@ pub(crate) struct Stream {
 enum Framer {
     Video(Box<VideoFramer>),
     Audio(Box<AudioFramer>),
+    Opus(Box<OpusFramer>),
+}
+
+/// Does the same with whichever framer it is.
+macro_rules! each {
+    ($framer:expr, $name:ident => $what:expr) => {
+        match $framer {
+            Framer::Video($name) => $what,
+            Framer::Audio($name) => $what,
+            Framer::Opus($name) => $what,
+        }
+    };
 }
 
 /// The PES packet that is being received.
@@ -55,10 +69,10 @@ const PES_FIXED_LEN: usize = 9;
 
 impl Stream {
     pub(crate) fn new(id: TrackId, codec: Codec, entry: StreamEntry) -> Self {
-        let framer = if codec.is_video() {
-            Framer::Video(Box::default())
-        } else {
-            Framer::Audio(Box::new(AudioFramer::new(codec)))
+        let framer = match NalCodec::of(codec) {
+            Some(codec) => Framer::Video(Box::new(VideoFramer::new(codec))),
+            None if codec == Codec::Opus => Framer::Opus(Box::default()),
+            None => Framer::Audio(Box::new(AudioFramer::new(codec))),
         };
         Self {
             id,
@@ -78,6 +92,10 @@ impl Stream {
         self.codec.is_video()
     }
 
+    pub(crate) const fn codec(&self) -> Codec {
+        self.codec
+    }
+
     /// Times packets were missing.
     pub(crate) const fn gaps(&self) -> u64 {
         self.gaps
@@ -85,10 +103,7 @@ impl Stream {
 
     /// Units dropped because of damage.
     pub(crate) fn dropped(&self) -> u64 {
-        match &self.framer {
-            Framer::Video(framer) => framer.dropped(),
-            Framer::Audio(framer) => framer.dropped(),
-        }
+        each!(&self.framer, framer => framer.dropped())
     }
 
     /// One packet of the stream.
@@ -127,6 +142,7 @@ impl Stream {
             Framer::Video(framer) if self.is_between => framer.flush(),
             Framer::Video(framer) => framer.discard(),
             Framer::Audio(framer) => framer.discard(),
+            Framer::Opus(framer) => framer.discard(),
         }
         self.pes = Pes::Waiting;
     }
@@ -168,48 +184,30 @@ impl Stream {
             *left -= payload.len();
         }
         self.pes = Pes::Payload { left };
-        match &mut self.framer {
-            Framer::Video(framer) => framer.begin(stamp),
-            Framer::Audio(framer) => framer.begin(stamp),
-        }
+        each!(&mut self.framer, framer => framer.begin(stamp));
         self.feed(payload);
     }
 
     fn feed(&mut self, payload: &[u8]) {
-        match &mut self.framer {
-            Framer::Video(framer) => framer.push(payload),
-            Framer::Audio(framer) => framer.push(payload),
-        }
+        each!(&mut self.framer, framer => framer.push(payload));
     }
 
     /// There are no more packets.
     pub(crate) fn flush(&mut self) {
-        match &mut self.framer {
-            Framer::Video(framer) => framer.flush(),
-            Framer::Audio(framer) => framer.flush(),
-        }
+        each!(&mut self.framer, framer => framer.flush());
         self.pes = Pes::Waiting;
     }
 
     pub(crate) fn poll(&mut self) -> Option<Framed> {
-        match &mut self.framer {
-            Framer::Video(framer) => framer.poll(),
-            Framer::Audio(framer) => framer.poll(),
-        }
+        each!(&mut self.framer, framer => framer.poll())
     }
 
     /// Takes over what the stream says of itself; `true` if the track is now another one.
     pub(crate) fn refresh_track(&mut self) -> bool {
         let mut track = Track {
             id: self.id,
-            codec: self.codec,
-            width: 0,
-            height: 0,
-            sample_rate: 0,
-            channels: 0,
             language: self.entry.language.clone(),
-            rendition: Rendition::Full,
-            config: Bytes::new(),
+            ..sample::blank_track(self.codec)
         };
         match &mut self.framer {
             Framer::Video(framer) => {
@@ -225,6 +223,12 @@ impl Stream {
                 track.sample_rate = format.rate;
                 track.channels = format.channels;
                 track.config = format.config.clone();
+            }
+            // The tables have said everything.
+            Framer::Opus(_) => {
+                track.sample_rate = opus::RATE;
+                track.channels = opus::read_channels(&self.entry.config).unwrap_or(0);
+                track.config = self.entry.config.clone();
             }
         }
         let is_new = self.track.as_ref() != Some(&track);

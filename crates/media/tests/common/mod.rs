@@ -4,8 +4,10 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use banyan_media::{AccessUnit, Event, Mp4Reader, TsDemuxer, TsMuxer};
+use banyan_media::{AccessUnit, Demuxer, Event, Mp4Reader, TsDemuxer, TsMuxer};
 use banyan_wire::Track;
 
 /// Both clips of the repository.
@@ -47,6 +49,19 @@ pub(crate) fn demux(stream: &[u8], part: usize) -> Vec<Event> {
     events
 }
 
+/// The events of a stream of whichever container, pushed in parts of this length.
+pub(crate) fn demux_any(stream: &[u8], part: usize) -> Vec<Event> {
+    let mut demuxer = Demuxer::sniffing();
+    let mut events = Vec::new();
+    for bytes in stream.chunks(part) {
+        demuxer.push(bytes).unwrap();
+        events.extend(std::iter::from_fn(|| demuxer.poll()));
+    }
+    demuxer.finish().unwrap();
+    events.extend(std::iter::from_fn(|| demuxer.poll()));
+    events
+}
+
 /// The last tracks and all units among events.
 pub(crate) fn sort_events(events: Vec<Event>) -> (Vec<Track>, Vec<AccessUnit>) {
     let (mut tracks, mut units) = (Vec::new(), Vec::new());
@@ -54,7 +69,7 @@ pub(crate) fn sort_events(events: Vec<Event>) -> (Vec<Track>, Vec<AccessUnit>) {
         match event {
             Event::Tracks(found) => tracks = found,
             Event::AccessUnit(unit) => units.push(unit),
-            Event::Skipped { .. } | Event::Discontinuity | _ => {}
+            Event::Skipped { .. } | Event::SkippedTrack { .. } | Event::Discontinuity | _ => {}
         }
     }
     (tracks, units)
@@ -74,4 +89,58 @@ pub(crate) fn from_zero(units: &[AccessUnit]) -> Vec<AccessUnit> {
         ..unit.clone()
     };
     units.iter().map(moved).collect()
+}
+
+/// What ffmpeg prints, after checking that it prints nothing to complain about.
+pub(crate) fn ffmpeg(arguments: &[&str]) -> Vec<u8> {
+    ffmpeg_at("error", arguments)
+}
+
+/// The same, where complaints below a level are allowed.
+fn ffmpeg_at(level: &str, arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new("ffmpeg")
+        .args(["-v", level, "-nostdin"])
+        // An encoder of AV1 talks past ffmpeg.
+        .env("SVT_LOG", "1")
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && complaints.is_empty(), "{arguments:?}: {complaints}");
+    output.stdout
+}
+
+/// Whether there is no ffmpeg on the path; then it says so.
+pub(crate) fn is_missing(test: &str) -> bool {
+    let is_there = Command::new("ffmpeg").arg("-version").output().is_ok();
+    if !is_there {
+        eprintln!("SKIPPED: {test} needs ffmpeg on the path");
+    }
+    !is_there
+}
+
+/// Hash of every decoded frame of a stream, without the times, which may be moved.
+pub(crate) fn frame_hashes(path: &str, map: &str) -> Vec<String> {
+    frame_hashes_at("error", path, map)
+}
+
+/// The same, where complaints below a level are allowed.
+pub(crate) fn frame_hashes_at(level: &str, path: &str, map: &str) -> Vec<String> {
+    let printed = ffmpeg_at(level, &["-i", path, "-map", map, "-f", "framemd5", "-"]);
+    let hashes: Vec<String> = String::from_utf8(printed)
+        .unwrap()
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.rsplit(',').next().unwrap().trim().to_owned())
+        .collect();
+    assert!(!hashes.is_empty());
+    hashes
+}
+
+/// Writes a file and gives its path.
+pub(crate) fn write(directory: &Path, name: &str, bytes: &[u8]) -> String {
+    let path = directory.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
 }

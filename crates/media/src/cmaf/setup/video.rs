@@ -12,28 +12,22 @@ use h264_reader::nal::sps::SeqParameterSet;
 use h264_reader::rbsp::{BitRead, BitReader, ByteReader};
 
 use super::{Setup, video_timescale};
+use crate::annexb::nal_units;
 use crate::cmaf::boxes::{put_box, put_full_box, put_u16, put_u32};
-use crate::h264::{self, nal_type, nal_units};
+use crate::vp9;
 
-/// NAL unit types, Rec. ITU-T H.265 table 7-1, as far as they matter here.
+/// Types of parameter sets, Rec. ITU-T H.264 table 7-1 and H.265 table 7-1: an entry lists them by type.
+const H264_SPS: u8 = 7;
+const H264_PPS: u8 = 8;
 const HEVC_VPS: u8 = 32;
 const HEVC_SPS: u8 = 33;
 const HEVC_PPS: u8 = 34;
-const HEVC_DELIMITER: u8 = 35;
 
 /// Most parameter sets of one type in an entry: what `avcC` can count.
 const MAX_SETS: usize = 31;
 
-pub(super) fn h264_is_delimiter(nal: &[u8]) -> bool {
-    h264_kind(nal) == nal_type::AUD
-}
-
-pub(super) fn hevc_is_delimiter(nal: &[u8]) -> bool {
-    hevc_kind(nal) == HEVC_DELIMITER
-}
-
 fn h264_kind(nal: &[u8]) -> u8 {
-    nal.first().map_or(0, |header| h264::kind(*header))
+    nal.first().map_or(0, |header| header & 0x1f)
 }
 
 fn hevc_kind(nal: &[u8]) -> u8 {
@@ -67,8 +61,8 @@ fn sets_of(
 }
 
 pub(super) fn h264(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
-    let sps_sets = sets_of(nal_type::SPS, h264_kind, track, first)?;
-    let pps_sets = sets_of(nal_type::PPS, h264_kind, track, first)?;
+    let sps_sets = sets_of(H264_SPS, h264_kind, track, first)?;
+    let pps_sets = sets_of(H264_PPS, h264_kind, track, first)?;
     let sps = sps_sets.first()?;
     let [profile, constraints, level] = *sps.get(1..4)?.first_chunk()?;
     let parsed =
@@ -262,94 +256,15 @@ pub(super) fn av1(track: &Track) -> Option<Setup> {
     })
 }
 
-/// What a VP9 key frame says of itself.
-struct Vp9Key {
-    profile: u8,
-    depth: u8,
-    /// As `vpcC` numbers them.
-    subsampling: u8,
-    is_full_range: bool,
-    size: (u16, u16),
-}
-
-impl Vp9Key {
-    /// Reads a key frame's uncompressed header (VP9 bitstream specification, 6.2).
-    fn read(frame: &[u8]) -> Option<Self> {
-        let mut bits = BitReader::new(frame);
-        let mut take = |count| bits.read_var::<u32>(count, "vp9 header").ok();
-        if take(2)? != 2 {
-            return None;
-        }
-        let profile = take(1)? | take(1)? << 1;
-        if profile == 3 {
-            take(1)?;
-        }
-        let is_shown_again = take(1)? == 1;
-        let is_key = take(1)? == 0;
-        take(2)?;
-        if is_shown_again || !is_key || take(24)? != 0x49_8342 {
-            return None;
-        }
-        let depth = match profile {
-            0 | 1 => 8,
-            _ if take(1)? == 0 => 10,
-            _ => 12,
-        };
-        let has_choice = profile & 1 == 1;
-        let is_rgb = take(3)? == 7;
-        let is_full_range = if is_rgb { true } else { take(1)? == 1 };
-        let subsampling = match (is_rgb, has_choice) {
-            (true, _) => 3,
-            (false, false) => 1,
-            (false, true) => match (take(1)?, take(1)?) {
-                (0, _) => 3,
-                (_, 0) => 2,
-                _ => 1,
-            },
-        };
-        if has_choice {
-            take(1)?;
-        }
-        let (width, height) = (take(16)? + 1, take(16)? + 1);
-        let profile = u8::try_from(profile).ok()?;
-        let size = (u16::try_from(width).unwrap_or(0), u16::try_from(height).unwrap_or(0));
-        Some(Self { profile, depth, subsampling, is_full_range, size })
-    }
-
-    /// The lowest level, times ten, for pictures of this size at up to 60 a second.
-    fn level(&self) -> u8 {
-        const LEVELS: [(u32, u8); 8] = [
-            (36_864, 11),
-            (73_728, 20),
-            (122_880, 21),
-            (245_760, 30),
-            (552_960, 31),
-            (983_040, 40),
-            (2_228_224, 41),
-            (8_912_896, 51),
-        ];
-        let area = u32::from(self.size.0) * u32::from(self.size.1);
-        LEVELS.iter().find(|(most, _)| area <= *most).map_or(61, |(_, level)| *level)
-    }
-}
-
 pub(super) fn vp9(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
-    let key = first.and_then(Vp9Key::read);
-    let record: Vec<u8> = match (&key, track.config.is_empty()) {
-        (_, false) => track.config.to_vec(),
-        (Some(key), true) => {
-            let range = u8::from(key.is_full_range);
-            let format = key.depth << 4 | key.subsampling << 1 | range;
-            // Colours are not specified, and there is no data to initialise a codec with.
-            vec![key.profile, key.level(), format, 2, 2, 2, 0, 0]
-        }
-        (None, true) => return None,
+    let key = first.and_then(|first| vp9::read(first)?.1);
+    let record = match key {
+        _ if !track.config.is_empty() => track.config.to_vec(),
+        Some(key) => key.record().to_vec(),
+        None => return None,
     };
     let [profile, level, format] = *record.first_chunk()?;
-    let size = match &key {
-        Some(key) if key.size != (0, 0) => key.size,
-        _ => (track.width, track.height),
-    };
+    let size = key.map_or((track.width, track.height), |key| key.size);
     Some(Setup {
         entry: visual_entry(*b"vp09", size, |out| {
             put_full_box(out, *b"vpcC", 1, 0, |out| out.extend(&record));

@@ -38,6 +38,8 @@ pub(crate) struct Timeline {
     current: Option<Epoch>,
     previous: Option<Epoch>,
     latest: Option<i64>,
+    /// Where the stream before ended: nothing of this one comes before it.
+    floor: Option<i64>,
 }
 
 /// A stretch of input without jumps.
@@ -87,10 +89,11 @@ impl Timeline {
                 Placed { pts: last.pts + step, dts: last.dts + step, jumped: false }
             }
         };
-        if let Some(last) = track.last {
-            let step = placed.dts - last.dts;
+        let last = track.last.map(|last| last.dts).or_else(|| self.floor.map(MediaTime));
+        if let Some(last) = last {
+            let step = placed.dts - last;
             if step <= 0 {
-                placed.dts = last.dts + 1;
+                placed.dts = last + 1;
                 placed.pts = placed.pts.max(placed.dts);
             } else if step < MediaTime::HZ && !placed.jumped {
                 track.step = Some(step);
@@ -100,6 +103,25 @@ impl Timeline {
         let latest = self.latest.get_or_insert(placed.dts.0);
         *latest = placed.dts.0.max(*latest);
         Some(placed)
+    }
+
+    /// Puts a unit in its place by times that have more than 33 bits and may be negative.
+    pub(crate) fn place_at(
+        &mut self,
+        track: &mut TrackClock,
+        pts: i64,
+        dts: i64,
+    ) -> Option<Placed> {
+        let raw = |ticks: i64| ticks.rem_euclid(WRAP).unsigned_abs();
+        self.place(track, Some(Stamp { pts: raw(pts), dts: raw(dts) }))
+    }
+
+    /// The stream ends here: another one, with tracks and a clock of its own, goes on behind it.
+    pub(crate) fn end(&mut self) {
+        self.current = None;
+        self.previous = None;
+        self.floor = self.latest;
+        self.latest = self.latest.map(|latest| latest + DEFAULT_STEP);
     }
 
     fn place_stamped(&mut self, track: &TrackClock, stamp: Stamp) -> Placed {
@@ -220,6 +242,23 @@ mod tests {
             line.place(&mut track, at(step * 3600));
         }
         assert_eq!(dts(line.place(&mut track, at(0))), (50 * 3600, true));
+    }
+
+    #[test]
+    fn another_stream_goes_on_behind_the_one_that_ended() {
+        let mut line = Timeline::default();
+        let mut track = TrackClock::default();
+        line.place(&mut track, at(900_000));
+        line.end();
+        // A clock of its own, as near as it may be; the sound begins a little before the picture.
+        let (mut video, mut audio) = (TrackClock::default(), TrackClock::default());
+        assert_eq!(dts(line.place(&mut video, at(890_000))), (903_600, true));
+        assert_eq!(dts(line.place(&mut audio, at(888_000))), (901_600, false));
+        assert_eq!(dts(line.place(&mut audio, at(889_920))), (903_520, false));
+        line.end();
+        let mut audio = TrackClock::default();
+        assert_eq!(dts(line.place(&mut video, at(0))), (907_200, true));
+        assert_eq!(dts(line.place(&mut audio, at(-90_000))), (903_601, false));
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub use es::MAX_ACCESS_UNIT;
 pub use generation::layers::{Layering, merge_layers, split_layers};
 pub use generation::payload;
 pub use generation::{
-    DEFAULT_MAX_DURATION, Generation, GenerationBuilder, MAX_GENERATION_BYTES, MAX_GENERATION_UNITS,
+    DEFAULT_MAX_DURATION, Generation, GenerationBuilder, MAX_GENERATION_BYTES,
+    MAX_GENERATION_UNITS, low_track,
 };
 pub use mp4::Mp4Reader;
 pub use probe::{Container, Hint, SNIFF_LEN, sniff};

@@ -36,10 +36,10 @@ pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<I
             Ok(piece) => piece,
             Err(_) if has_units => {
                 has_units = false;
-                if let Some(generation) = builder.flush()
-                    && items.send(Item::Generation(generation)).await.is_err()
-                {
-                    return;
+                while let Some(generation) = builder.flush() {
+                    if items.send(Item::Generation(generation)).await.is_err() {
+                        return;
+                    }
                 }
                 continue;
             }
@@ -53,7 +53,10 @@ pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<I
         let mut cut = Vec::new();
         while let Some(event) = demuxer.poll() {
             match event {
-                Event::Tracks(tracks) => cut.push(Item::Tracks(tracks)),
+                Event::Tracks(tracks) => {
+                    builder.set_tracks(&tracks);
+                    cut.push(Item::Tracks(tracks));
+                }
                 Event::AccessUnit(unit) => {
                     has_units = true;
                     cut.extend(builder.push(unit).map(Item::Generation));
@@ -67,7 +70,7 @@ pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<I
         if let Err(error) = result {
             cut.push(Item::Failed(Failure::from(error)));
         } else if is_over {
-            cut.extend(builder.flush().map(Item::Generation));
+            cut.extend(std::iter::from_fn(|| builder.flush()).map(Item::Generation));
         }
         for item in cut {
             let is_failure = matches!(item, Item::Failed(_));

@@ -132,6 +132,7 @@ fn read_mp4(
         take(Item::Notice(format!("a track is skipped: {skipped}")));
     }
     let mut builder = GenerationBuilder::default();
+    builder.set_tracks(reader.tracks());
     loop {
         let mut is_empty = true;
         while let Some(unit) = reader.next_access_unit()? {
@@ -141,9 +142,7 @@ fn read_mp4(
             }
         }
         if !repeat || is_empty {
-            if let Some(generation) = builder.flush() {
-                take(Item::Generation(generation));
-            }
+            flush(&mut builder, take);
             return Ok(());
         }
         reader.rewind();
@@ -168,7 +167,10 @@ fn read_ts(
         }
         while let Some(event) = demuxer.poll() {
             let goes_on = match event {
-                Event::Tracks(tracks) => take(Item::Tracks(tracks)),
+                Event::Tracks(tracks) => {
+                    builder.set_tracks(&tracks);
+                    take(Item::Tracks(tracks))
+                }
                 Event::AccessUnit(unit) => {
                     has_units = true;
                     push(&mut builder, unit, take)
@@ -184,9 +186,7 @@ fn read_ts(
         }
         if length == 0 {
             if !repeat || !has_units {
-                if let Some(generation) = builder.flush() {
-                    take(Item::Generation(generation));
-                }
+                flush(&mut builder, take);
                 return Ok(());
             }
             file.seek(SeekFrom::Start(0))?;
@@ -200,6 +200,14 @@ fn push(
     take: &mut dyn FnMut(Item) -> bool,
 ) -> bool {
     builder.push(unit).is_none_or(|generation| take(Item::Generation(generation)))
+}
+
+fn flush(builder: &mut GenerationBuilder, take: &mut dyn FnMut(Item) -> bool) {
+    while let Some(generation) = builder.flush() {
+        if !take(Item::Generation(generation)) {
+            return;
+        }
+    }
 }
 
 fn open(path: &Path) -> Outcome<File> {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A source cuts its input into [`AccessUnit`]s, groups them into [`Generation`]s and hands the layers
-//! of each on as bytes; a viewer makes access units of the layers that arrived and a transport stream
-//! of those. Container packets never travel.
+//! of each on as bytes; a viewer makes access units of the layers that arrived, chooses what of them
+//! makes sense ([`RenditionSwitch`]), and makes a transport stream of those. Container packets never travel.
 //!
 //! Everything here is bytes in, values out: no task, no socket, no clock. Everything that comes from
 //! outside is hostile: no input panics, every buffer has a limit, and an input that cannot be carried
@@ -27,6 +27,7 @@ mod generation;
 mod h264;
 mod mp4;
 mod probe;
+mod switch;
 mod ts;
 
 pub use access_unit::{AccessUnit, Priority};
@@ -41,6 +42,7 @@ pub use generation::{
 };
 pub use mp4::Mp4Reader;
 pub use probe::{Container, Hint, SNIFF_LEN, sniff};
+pub use switch::{Arrived, RenditionSwitch, Shown};
 pub use ts::PACKET_LEN;
 pub use ts::demux::{DemuxStats, Event, TsDemuxer};
 pub use ts::mux::{DELAY, TsMuxer};

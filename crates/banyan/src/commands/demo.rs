@@ -296,10 +296,13 @@ async fn view(
         tokio::select! {
             event = membership.next_event() => match event {
                 Some(Event::Generation(playout)) => {
-                    reports.send_modify(|report| report.played.note(&playout, start.elapsed()));
-                    if let Err(failure) = player.play(&playout) {
+                    let shown = player.play(&playout).unwrap_or_else(|failure| {
                         tracing::warn!(%failure, "a viewer cannot play");
-                    }
+                        None
+                    });
+                    reports.send_modify(|report| {
+                        report.played.note(&playout, shown, start.elapsed());
+                    });
                 }
                 Some(Event::Ended) => reports.send_modify(|report| report.has_ended = true),
                 Some(_) => {}

@@ -113,7 +113,7 @@ async fn feed(
                         sleep_until(began + complete_at(&generation, first)).await;
                     }
                     source.publish(&generation).await?;
-                    player.pass_on(generation.units, true, generation.random_access)?;
+                    player.play_whole(generation)?;
                 }
                 Some(Item::Notice(notice)) => eprintln!("banyan: {notice}"),
                 Some(Item::Failed(failure)) => return Err(failure),

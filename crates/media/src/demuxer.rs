@@ -4,6 +4,7 @@
 //! transport stream, so there is one; files are left to [`crate::Mp4Reader`].
 
 use crate::error::DemuxError;
+use crate::renditions::Renditions;
 use crate::ts::demux::{DemuxStats, Event, TsDemuxer};
 
 /// Reads a live byte stream.
@@ -19,6 +20,12 @@ impl Demuxer {
     #[must_use]
     pub fn ts() -> Self {
         Self::Ts(Box::default())
+    }
+
+    /// Creates a demuxer for a transport stream that looks for renditions of the programme as told.
+    #[must_use]
+    pub fn ts_with_renditions(renditions: Renditions) -> Self {
+        Self::Ts(Box::new(TsDemuxer::with_renditions(renditions)))
     }
 
     /// Takes the next bytes; see [`TsDemuxer::push`].

@@ -27,6 +27,7 @@ mod generation;
 mod h264;
 mod mp4;
 mod probe;
+mod renditions;
 mod switch;
 mod ts;
 
@@ -42,6 +43,7 @@ pub use generation::{
 };
 pub use mp4::Mp4Reader;
 pub use probe::{Container, Hint, SNIFF_LEN, sniff};
+pub use renditions::Renditions;
 pub use switch::{Arrived, RenditionSwitch, Shown};
 pub use ts::PACKET_LEN;
 pub use ts::demux::{DemuxStats, Event, TsDemuxer};

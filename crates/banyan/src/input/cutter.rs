@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use banyan_media::{Demuxer, Event, GenerationBuilder};
+use banyan_media::{Demuxer, Event};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::error::Failure;
-use crate::input::Item;
+use crate::input::{Item, Reading};
 
 /// Silence after which a generation is cut where it is: two of the usual length.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,9 +27,13 @@ pub(super) enum Piece {
 }
 
 /// Demuxes pieces until there are no more, and sends what comes of them.
-pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<Item>) {
-    let mut demuxer = Demuxer::ts();
-    let mut builder = GenerationBuilder::default();
+pub(super) async fn run(
+    mut pieces: mpsc::Receiver<Piece>,
+    reading: Reading,
+    items: mpsc::Sender<Item>,
+) {
+    let mut demuxer = Demuxer::ts_with_renditions(reading.renditions);
+    let mut builder = reading.builder();
     let mut has_units = false;
     loop {
         let piece = match tokio::time::timeout(PATIENCE, pieces.recv()).await {

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use banyan_media::{
     AccessUnit, Container, Demuxer, Event, Generation, GenerationBuilder, Mp4Reader, Priority,
-    SNIFF_LEN, sniff,
+    Renditions, SNIFF_LEN, low_track, sniff,
 };
 use banyan_wire::{MediaTime, Track};
 use tokio::sync::mpsc;
 
 use crate::error::{Failure, Outcome};
-use crate::input::Item;
+use crate::input::{Item, Reading};
+use crate::ladder::Rates;
 
 /// Bytes of a transport stream that are looked through for its rate. Later ones are estimated
 /// while they are sent.
@@ -30,10 +31,46 @@ pub(crate) struct Totals {
     pub(crate) generations: u64,
     /// Their length, in ticks.
     pub(crate) ticks: i64,
-    /// Bytes of their sound and key pictures.
-    pub(crate) vital_bytes: u64,
-    /// Bytes of everything else.
+    /// Bytes of their sound.
+    pub(crate) sound_bytes: u64,
+    /// Bytes of the full rendition's key pictures.
+    pub(crate) key_bytes: u64,
+    /// Bytes of its other pictures.
     pub(crate) other_bytes: u64,
+    /// Bytes of the low rendition.
+    pub(crate) low_bytes: u64,
+}
+
+impl Totals {
+    /// Bits per second of pictures and of sound.
+    pub(crate) fn rates(&self) -> Rates {
+        let ticks = self.ticks.unsigned_abs().max(1);
+        let rate = |bytes: u64| bytes.saturating_mul(8 * MediaTime::HZ.unsigned_abs()) / ticks;
+        Rates { video: rate(self.key_bytes + self.other_bytes), sound: rate(self.sound_bytes) }
+    }
+
+    /// Counts in a low rendition of this rate, in bits per second.
+    pub(crate) fn add_low(&mut self, rate: u64) {
+        let ticks = self.ticks.unsigned_abs();
+        self.low_bytes += rate.saturating_mul(ticks) / (8 * MediaTime::HZ.unsigned_abs());
+    }
+
+    fn note(&mut self, unit: &AccessUnit) {
+        let is_low = low_track(&self.tracks) == Some(unit.track);
+        let sum = match unit.priority {
+            Priority::Audio => &mut self.sound_bytes,
+            Priority::Key | Priority::Reference | Priority::Droppable if is_low => {
+                &mut self.low_bytes
+            }
+            Priority::Key => &mut self.key_bytes,
+            Priority::Reference | Priority::Droppable => &mut self.other_bytes,
+        };
+        *sum += unit.data.len() as u64;
+    }
+
+    fn bytes(&self) -> u64 {
+        self.sound_bytes + self.key_bytes + self.other_bytes + self.low_bytes
+    }
 }
 
 /// A file that can be read.
@@ -64,25 +101,17 @@ impl FileInput {
     }
 
     /// Reads the file once, for its tracks and its rate.
-    pub(crate) fn totals(&self) -> Outcome<Totals> {
+    pub(crate) fn totals(&self, renditions: Renditions) -> Outcome<Totals> {
         let mut totals = Totals::default();
-        self.read(false, &mut |item| {
+        let reading = Reading { renditions, ..Reading::default() };
+        self.read(reading, &mut |item| {
             match item {
                 Item::Tracks(tracks) => totals.tracks = tracks,
                 Item::Generation(generation) => {
                     totals.generations += 1;
                     totals.ticks += generation.duration;
-                    for unit in &generation.units {
-                        match unit.priority {
-                            Priority::Key | Priority::Audio => {
-                                totals.vital_bytes += unit.data.len() as u64;
-                            }
-                            Priority::Reference | Priority::Droppable => {
-                                totals.other_bytes += unit.data.len() as u64;
-                            }
-                        }
-                    }
-                    return totals.vital_bytes + totals.other_bytes < LOOKED_THROUGH;
+                    generation.units.iter().for_each(|unit| totals.note(unit));
+                    return totals.bytes() < LOOKED_THROUGH;
                 }
                 Item::Notice(_) | Item::Failed(_) => {}
             }
@@ -98,9 +127,9 @@ impl FileInput {
     }
 
     /// Reads the file in a thread of its own, as fast as it is taken.
-    pub(crate) fn start(self, repeat: bool, items: mpsc::Sender<Item>) {
+    pub(crate) fn start(self, reading: Reading, items: mpsc::Sender<Item>) {
         std::thread::spawn(move || {
-            let result = self.read(repeat, &mut |item| items.blocking_send(item).is_ok());
+            let result = self.read(reading, &mut |item| items.blocking_send(item).is_ok());
             if let Err(failure) = result {
                 // Nobody listens any more: then nobody has to know.
                 drop(items.blocking_send(Item::Failed(failure)));
@@ -109,11 +138,11 @@ impl FileInput {
     }
 
     /// Reads the file, for ever with `repeat`, until `take` says that it is enough.
-    fn read(&self, repeat: bool, take: &mut dyn FnMut(Item) -> bool) -> Outcome {
+    fn read(&self, reading: Reading, take: &mut dyn FnMut(Item) -> bool) -> Outcome {
         let file = BufReader::new(open(&self.path)?);
         let result = match self.container {
-            Container::Mp4 => read_mp4(file, repeat, take),
-            Container::MpegTs | Container::Unknown(_) => read_ts(file, repeat, take),
+            Container::Mp4 => read_mp4(file, reading, take),
+            Container::MpegTs | Container::Unknown(_) => read_ts(file, reading, take),
         };
         result.map_err(|error| Failure::Failed(error.context(self.path.display().to_string())))
     }
@@ -121,17 +150,17 @@ impl FileInput {
 
 fn read_mp4(
     file: BufReader<File>,
-    repeat: bool,
+    reading: Reading,
     take: &mut dyn FnMut(Item) -> bool,
 ) -> anyhow::Result<()> {
-    let mut reader = Mp4Reader::open(file)?;
+    let mut reader = Mp4Reader::with_renditions(file, reading.renditions)?;
     if !take(Item::Tracks(reader.tracks().to_vec())) {
         return Ok(());
     }
     for skipped in reader.skipped().to_vec() {
         take(Item::Notice(format!("a track is skipped: {skipped}")));
     }
-    let mut builder = GenerationBuilder::default();
+    let mut builder = reading.builder();
     builder.set_tracks(reader.tracks());
     loop {
         let mut is_empty = true;
@@ -141,7 +170,7 @@ fn read_mp4(
                 return Ok(());
             }
         }
-        if !repeat || is_empty {
+        if !reading.repeat || is_empty {
             flush(&mut builder, take);
             return Ok(());
         }
@@ -151,11 +180,11 @@ fn read_mp4(
 
 fn read_ts(
     mut file: BufReader<File>,
-    repeat: bool,
+    reading: Reading,
     take: &mut dyn FnMut(Item) -> bool,
 ) -> anyhow::Result<()> {
-    let mut demuxer = Demuxer::ts();
-    let mut builder = GenerationBuilder::default();
+    let mut demuxer = Demuxer::ts_with_renditions(reading.renditions);
+    let mut builder = reading.builder();
     let mut buffer = vec![0; 188 * 512];
     let mut has_units = false;
     loop {
@@ -185,7 +214,7 @@ fn read_ts(
             }
         }
         if length == 0 {
-            if !repeat || !has_units {
+            if !reading.repeat || !has_units {
                 flush(&mut builder, take);
                 return Ok(());
             }

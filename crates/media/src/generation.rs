@@ -98,6 +98,8 @@ impl GenerationBuilder {
             return;
         }
         self.settle();
+        // Sound that comes first belongs to the first picture.
+        self.has_video |= low.is_some();
         self.aligner = low.map(|low| (low, Aligner::new(low)));
     }
 

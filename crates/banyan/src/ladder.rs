@@ -20,7 +20,7 @@ use banyan_media::{AccessUnit, GenerationBuilder};
 use banyan_wire::{Codec, MAX_TRACKS, MediaTime, Rendition, Track, TrackId};
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use self::encoder::{Encoder, Made, Shape, ticks};
 use self::keys::Keys;
@@ -37,6 +37,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(2);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// An encoder that ran this long was a good one: the next wait is the first again.
 const GOOD_RUN: Duration = Duration::from_secs(30);
+/// Silence after which a generation is cut where it is, as the cutter of live inputs does.
+const SILENCE: Duration = Duration::from_secs(1);
 /// How long the encoder may take to finish at the end of the input.
 const FINISH: Duration = Duration::from_secs(5);
 /// Programme over which the full rendition's rate is measured before the encoder starts, in ticks.
@@ -73,6 +75,7 @@ fn start_with(program: &'static str, input: OpenInput, rates: Option<Rates>) -> 
         program,
         out,
         builder: GenerationBuilder::default(),
+        holds: false,
         tracks: Vec::new(),
         meter: Meter { known: rates, ..Meter::default() },
         run: None,
@@ -93,6 +96,8 @@ struct Stage {
     program: &'static str,
     out: mpsc::Sender<Item>,
     builder: GenerationBuilder,
+    /// The builder has something.
+    holds: bool,
     /// The input's.
     tracks: Vec<Track>,
     meter: Meter,
@@ -150,6 +155,7 @@ impl Stage {
                 () = sleep_until(give_up_at.unwrap_or_else(Instant::now)), if give_up_at.is_some() => {
                     self.give_up("it cannot keep up; lower the input's size or rate").await?;
                 }
+                () = sleep(SILENCE), if self.holds => self.cut().await?,
             }
         }
     }
@@ -301,6 +307,7 @@ impl Stage {
     }
 
     async fn push(&mut self, unit: AccessUnit) -> Result<(), Gone> {
+        self.holds = true;
         match self.builder.push(unit) {
             Some(generation) => self.send(Item::Generation(generation)).await,
             None => Ok(()),
@@ -309,6 +316,7 @@ impl Stage {
 
     /// Sends all that is collected.
     async fn cut(&mut self) -> Result<(), Gone> {
+        self.holds = false;
         while let Some(generation) = self.builder.flush() {
             self.send(Item::Generation(generation)).await?;
         }

@@ -30,8 +30,11 @@ pub(super) struct Keys {
     /// The latest presentation time so far.
     shown: Option<MediaTime>,
     last: Option<MediaTime>,
-    /// Presentation times of the last place and of the next key.
+    /// Presentation time of the last place.
     place: Option<MediaTime>,
+    /// Longest distance of two places so far, in ticks: encoders vary it, up to a limit of theirs.
+    longest: i64,
+    /// Presentation time of the next key.
     due: Option<MediaTime>,
 }
 
@@ -43,11 +46,15 @@ impl Keys {
             self.due = None;
         }
         let next = MediaTime(unit.dts.0.saturating_add(self.delay));
-        if self.shown.is_none_or(|shown| shown < MediaTime(next.0 - SAME)) {
-            let step = self.place.map_or(0, |place| next.0.saturating_sub(place.0).max(0));
+        if self.shown.is_none_or(|shown| shown < MediaTime(next.0.saturating_sub(SAME))) {
+            let step = self.place.map_or(0, |place| next.0.saturating_sub(place.0));
+            // A longer one is a gap.
+            if step <= MAX_DISTANCE / 2 {
+                self.longest = self.longest.max(step);
+            }
             self.place = Some(next);
             let is_late = self.last.is_none_or(|last| {
-                next.0.saturating_sub(last.0).saturating_add(step) > MAX_DISTANCE + SAME
+                next.0.saturating_sub(last.0).saturating_add(self.longest) > MAX_DISTANCE + SAME
             });
             if is_late {
                 self.due = Some(next);
@@ -101,6 +108,13 @@ mod tests {
     fn without_reordering_there_is_a_key_every_half_second() {
         let found = keys((0..60).map(|at| picture(at, at, at % 48 == 0)));
         assert_eq!(found, [0, 12, 24, 36, 48]);
+    }
+
+    #[test]
+    fn a_gap_in_the_programme_makes_no_more_keys() {
+        let after = (500..560).map(|at| picture(at, at, false));
+        let found = keys((0..10).map(|at| picture(at, at, at == 0)).chain(after));
+        assert_eq!(found, [0, 500, 512, 524, 536, 548]);
     }
 
     #[test]

@@ -11,13 +11,13 @@ const CLIP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/bbb_480p24
 
 #[test]
 fn the_low_rendition_keeps_the_whole_within_its_bound() {
-    for (video, sound) in [(1_500_000, 128_000), (5_000_000, 128_000), (700_000, 32_000)] {
+    for (video, sound) in [(1_500_000, 128_000), (5_000_000, 128_000), (1_200_000, 64_000)] {
         let low = Rates { video, sound }.low();
         let coded = video * 16 / 13 + (low + sound) * 16 / 6;
         assert!(coded * 100 <= (video + sound) * 156, "{video} {sound} {low}");
-        assert!(low * 100 >= video * 4 && low * 100 <= video * 9);
+        assert!(low * 100 >= video * 6 && low * 100 <= video * 9);
     }
-    assert_eq!(Rates { video: 100_000, sound: 128_000 }.low(), 40_000);
+    assert_eq!(Rates { video: 100_000, sound: 128_000 }.low(), 64_000);
 }
 
 #[test]
@@ -100,6 +100,9 @@ async fn every_picture_has_a_low_one_and_who_goes_to_and_fro_misses_nothing() {
     };
     let share = bytes(low) * 100 / bytes(full);
     assert!((2..=11).contains(&share), "the low rendition has {share} % of the full one's bytes");
+    // An end of the input, and a key of the full pictures soon after another, may leave a short one.
+    let begun = generations.iter().filter(|generation| generation.random_access).count();
+    assert!(begun + 1 >= generations.len(), "{begun} of {}", generations.len());
 }
 
 #[tokio::test]

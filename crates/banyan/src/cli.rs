@@ -110,9 +110,16 @@ pub struct Publish {
     /// Who decides who serves whom: splitstream or peercast
     #[arg(long, default_value = "splitstream", value_parser = overlay)]
     pub overlay: Overlay,
-    /// How layers are made: priority (sound and key pictures are protected better) or single
-    #[arg(long, value_enum, default_value = "priority")]
-    pub layering: LayeringArg,
+    /// Where a low rendition comes from, which viewers see who get too little for the full one: auto
+    /// (ffmpeg makes it), input (any second picture of the input, other programmes included) or off
+    /// (default: a second, smaller picture of the programme, if there is one)
+    #[arg(long, value_enum, value_name = "SOURCE")]
+    pub ladder: Option<LadderArg>,
+    /// How layers are made: ladder (sound and the low rendition are protected best), priority (sound
+    /// and key pictures are protected better) or single (default: ladder where there is a low
+    /// rendition, else priority)
+    #[arg(long, value_enum)]
+    pub layering: Option<LayeringArg>,
     /// Upload this node may use (default: estimated; starts from a guess of 20Mbit and follows what
     /// the connections achieve)
     #[arg(long, value_name = "RATE", value_parser = bitrate)]
@@ -134,9 +141,23 @@ pub struct Publish {
     pub common: Common,
 }
 
+/// Where a low rendition comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LadderArg {
+    /// It is made of the full one, by ffmpeg.
+    Auto,
+    /// The input has it.
+    Input,
+    /// There is none.
+    Off,
+}
+
 /// Which layering a source uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LayeringArg {
+    /// Sound and the low rendition survive more losses than the full one. Without a low rendition:
+    /// as priority.
+    Ladder,
     /// Sound and key pictures survive more losses than the rest.
     Priority,
     /// Everything in one layer.

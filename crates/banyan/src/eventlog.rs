@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use banyan_core::{Event, Playout, Snapshot};
 use banyan_net::NodeStats;
+use banyan_wire::Rendition;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Failure, Outcome};
@@ -82,7 +83,8 @@ impl EventLog {
         }
     }
 
-    pub(crate) fn generation(&mut self, playout: &Playout) {
+    /// Writes what was played of a generation, and in which rendition its pictures are shown.
+    pub(crate) fn generation(&mut self, playout: &Playout, shown: Option<Rendition>) {
         let fields = json!({
             "id": playout.generation.0,
             "received": playout.received,
@@ -90,6 +92,7 @@ impl EventLog {
             "layers": playout.layers_rebuilt(),
             "layers_total": playout.layers.len(),
             "played": playout.is_playable(),
+            "rendition": shown.map(Rendition::name),
             "lag_ms": u64::try_from(playout.lag.as_millis()).unwrap_or(u64::MAX),
         });
         self.write("generation", fields);
@@ -140,10 +143,18 @@ pub(crate) struct Played {
     pub(crate) lag_ms: u64,
     /// Least number of descriptions of any generation so far.
     pub(crate) fewest_descriptions: Option<u8>,
+    /// What is shown of the last generation's pictures.
+    pub(crate) rendition: Option<Rendition>,
 }
 
 impl Played {
-    pub(crate) fn note(&mut self, playout: &Playout, since_start: std::time::Duration) {
+    pub(crate) fn note(
+        &mut self,
+        playout: &Playout,
+        shown: Option<Rendition>,
+        since_start: std::time::Duration,
+    ) {
+        self.rendition = shown;
         if playout.is_playable() {
             self.played += 1;
             let elapsed = u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX);

@@ -58,6 +58,7 @@ impl HttpFace {
             generations_full: played.full,
             startup_ms: played.startup_ms,
             last_lag_ms: (played.played > 0).then_some(played.lag_ms),
+            rendition: played.rendition,
         };
         self.state.send_replace(Some(State { snapshot, net, playback }));
     }

@@ -17,8 +17,9 @@ mod live;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
-use banyan_media::Generation;
+use banyan_media::{DEFAULT_MAX_DURATION, Generation, GenerationBuilder, Renditions};
 use banyan_wire::Track;
 use tokio::sync::mpsc;
 
@@ -27,7 +28,7 @@ use crate::error::{Failure, Outcome};
 pub(crate) use file::{FileInput, Totals, complete_at};
 
 /// Generations that may wait for the publisher; at the limit the reader waits.
-const ITEMS: usize = 8;
+pub(crate) const ITEMS: usize = 8;
 
 /// Where a programme comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,13 +107,40 @@ pub(crate) struct OpenInput {
     pub(crate) totals: Option<Totals>,
 }
 
+/// How an input is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    /// Start a file over when it ends.
+    pub(crate) repeat: bool,
+    /// Where a low rendition is looked for.
+    pub(crate) renditions: Renditions,
+    /// Longest generation; zero gives every picture as soon as it is there.
+    pub(crate) max_duration: Duration,
+}
+
+impl Default for Reading {
+    fn default() -> Self {
+        Self {
+            repeat: false,
+            renditions: Renditions::default(),
+            max_duration: DEFAULT_MAX_DURATION,
+        }
+    }
+}
+
+impl Reading {
+    fn builder(&self) -> GenerationBuilder {
+        GenerationBuilder::new(self.max_duration)
+    }
+}
+
 /// Opens an input. Files are looked through first, so that what is wrong with them is said before
 /// anything is sent.
 ///
 /// # Errors
 /// [`Failure`] says in one line what cannot be read, and why.
-pub(crate) async fn open(input: &Input, repeat: bool) -> Outcome<OpenInput> {
-    if repeat && !matches!(input, Input::File(_)) {
+pub(crate) async fn open(input: &Input, reading: Reading) -> Outcome<OpenInput> {
+    if reading.repeat && !matches!(input, Input::File(_)) {
         return Err(Failure::usage("--loop is for files only"));
     }
     let (sender, items) = mpsc::channel(ITEMS);
@@ -120,12 +148,12 @@ pub(crate) async fn open(input: &Input, repeat: bool) -> Outcome<OpenInput> {
     match input {
         Input::File(path) => {
             let file = FileInput::open(path)?;
-            totals = Some(file.totals()?);
-            file.start(repeat, sender);
+            totals = Some(file.totals(reading.renditions)?);
+            file.start(reading, sender);
         }
-        Input::Stdin => live::stdin(sender),
-        Input::Udp(address) => live::udp(address, sender).await?,
-        Input::Tcp(address) => live::tcp(address, sender).await?,
+        Input::Stdin => live::stdin(reading, sender),
+        Input::Udp(address) => live::udp(address, reading, sender).await?,
+        Input::Tcp(address) => live::tcp(address, reading, sender).await?,
     }
     let needs_pacing = matches!(input, Input::File(_));
     Ok(OpenInput { items, needs_pacing, totals })

@@ -10,6 +10,7 @@ mod error;
 mod eventlog;
 mod face;
 pub mod input;
+mod ladder;
 mod output;
 mod player;
 mod rate;

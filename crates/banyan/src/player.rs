@@ -1,17 +1,16 @@
 //! From generations at their deadline to pictures that can be shown.
 //!
-//! Decides which access units still make sense after a loss: a picture whose reference was lost
-//! decodes to garbage, often without an error, so after a loss only sound and key pictures are
-//! passed on until a whole generation begins with a random access picture again. What a recording
-//! looks like is left to [`crate::output`].
+//! Decides where pictures go, and that a gap between generations is one in the picture. Which access
+//! units still make sense after a loss, and which rendition is shown, is left to
+//! [`RenditionSwitch`]; what a recording looks like, to [`crate::output`].
 
 use std::path::Path;
 use std::sync::Arc;
 
 use banyan_core::Playout;
 use banyan_gateway::LiveHub;
-use banyan_media::{AccessUnit, Priority, merge_layers};
-use banyan_wire::{MediaTime, Track};
+use banyan_media::{Arrived, Generation, RenditionSwitch, Shown, merge_layers};
+use banyan_wire::{GenerationId, Rendition, Track};
 
 use crate::error::Outcome;
 use crate::output::Output;
@@ -21,12 +20,11 @@ use crate::output::Output;
 pub(crate) struct Player {
     hub: Option<Arc<LiveHub>>,
     output: Option<Output>,
-    tracks: Vec<Track>,
-    /// Pictures that refer to others can be decoded.
-    is_whole: bool,
-    /// Presentation time of the picture playback resumed with; pictures before it refer to what
-    /// is not there.
-    resumed_at: Option<MediaTime>,
+    switch: RenditionSwitch,
+    /// The tracks that were told to where pictures go.
+    told: Vec<Track>,
+    /// The generation after the last one that was due.
+    next: Option<GenerationId>,
 }
 
 impl Player {
@@ -34,76 +32,80 @@ impl Player {
         Self {
             hub,
             output: output.map(Output::new),
-            tracks: Vec::new(),
-            is_whole: false,
-            resumed_at: None,
+            switch: RenditionSwitch::new(),
+            told: Vec::new(),
+            next: None,
         }
     }
 
+    /// Says what the generations that follow are made of.
     pub(crate) fn set_tracks(&mut self, tracks: &[Track]) {
-        if self.tracks != tracks {
-            self.tracks = tracks.to_vec();
-            if let Some(hub) = &self.hub {
-                hub.set_tracks(self.tracks.clone());
-            }
-            if let Some(output) = &mut self.output {
-                output.set_tracks(&self.tracks);
-            }
-        }
+        self.switch.set_tracks(tracks);
+        self.tell_tracks();
     }
 
-    /// Passes on what there is of a generation.
+    /// Passes on what there is of a generation. Returns the rendition whose pictures are shown, if
+    /// any is.
     ///
     /// # Errors
     /// [`Failure`](crate::Failure) where the output file cannot be written.
-    pub(crate) fn play(&mut self, playout: &Playout) -> Outcome {
-        let units = match merge_layers(&playout.layers) {
-            Ok(units) => units,
+    pub(crate) fn play(&mut self, playout: &Playout) -> Outcome<Option<Rendition>> {
+        if self.next.is_some_and(|next| playout.generation != next) {
+            self.switch.skip();
+        }
+        self.next = Some(playout.generation.next());
+        let (units, arrived) = match merge_layers(&playout.layers) {
+            Ok(units) => (units, Arrived::of(&playout.layers)),
             Err(error) => {
                 // The source signed it, so it is the source's fault; playback goes on without.
                 tracing::warn!(generation = playout.generation.0, %error, "unreadable generation");
-                Vec::new()
+                (Vec::new(), Arrived::Nothing)
             }
         };
-        self.pass_on(units, playout.is_full(), playout.is_random_access)
+        let shown = self.switch.show(units, arrived, playout.is_random_access);
+        self.pass_on(shown)
     }
 
-    /// Passes on access units of one generation; `is_full` if none is missing.
-    pub(crate) fn pass_on(
-        &mut self,
-        units: Vec<AccessUnit>,
-        is_full: bool,
-        is_random_access: bool,
-    ) -> Outcome {
-        if is_random_access && is_full && !self.is_whole {
-            self.is_whole = true;
-            let first = units.iter().find(|unit| unit.priority == Priority::Key);
-            self.resumed_at = first.map(|unit| unit.pts);
-        }
-        if !is_full {
-            self.is_whole = false;
-        }
-        let (is_whole, resumed_at) = (self.is_whole, self.resumed_at);
-        let makes_sense = |unit: &AccessUnit| match unit.priority {
-            Priority::Key | Priority::Audio => true,
-            Priority::Reference | Priority::Droppable => {
-                is_whole && resumed_at.is_none_or(|from| unit.pts >= from)
-            }
-        };
-        let units: Vec<AccessUnit> = units.into_iter().filter(makes_sense).collect();
+    /// Passes on a generation that is whole, as the source has it.
+    ///
+    /// # Errors
+    /// [`Failure`](crate::Failure) where the output file cannot be written.
+    pub(crate) fn play_whole(&mut self, generation: Generation) -> Outcome<Option<Rendition>> {
+        let random_access = generation.random_access;
+        let shown = self.switch.show(generation.units, Arrived::All, random_access);
+        self.pass_on(shown)
+    }
+
+    fn pass_on(&mut self, shown: Shown) -> Outcome<Option<Rendition>> {
+        self.tell_tracks();
         if let Some(output) = &mut self.output {
-            output.write(&units)?;
+            output.write(&shown.units)?;
         }
         if let Some(hub) = &self.hub {
-            hub.push(Arc::new(units), is_random_access);
+            hub.push(Arc::new(shown.units), shown.random_access);
         }
-        Ok(())
+        Ok(shown.rendition)
+    }
+
+    /// Tells the tracks that are shown, where they have changed.
+    fn tell_tracks(&mut self) {
+        let tracks = self.switch.tracks();
+        if self.told == tracks {
+            return;
+        }
+        self.told = tracks.to_vec();
+        if let Some(hub) = &self.hub {
+            hub.set_tracks(self.told.clone());
+        }
+        if let Some(output) = &mut self.output {
+            output.set_tracks(&self.told);
+        }
     }
 
     /// Closes everything whole.
     ///
     /// # Errors
-    /// [`Failure`](crate::Failure) where the output file cannot be written to its end.
+    /// [`Failure`](crate::Failure)(crate::Failure) where the output file cannot be written to its end.
     pub(crate) fn finish(&mut self) -> Outcome {
         if let Some(hub) = &self.hub {
             hub.end();

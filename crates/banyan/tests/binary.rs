@@ -28,7 +28,7 @@ const NEVER: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_cannot_be_asked_for_is_refused_with_exit_code_2() {
-    let cases: [(&[&str], &str); 11] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["publish", "srt://127.0.0.1:9000"], "not in this version"),
         (&["publish", "rtmp://127.0.0.1/app/key"], "not in this version"),
         (&["publish", "http://127.0.0.1/a.ts"], "is no input"),
@@ -40,6 +40,8 @@ fn what_cannot_be_asked_for_is_refused_with_exit_code_2() {
         (&["watch", NOBODY_TO_ASK, "--output", "out.ts"], "--bootstrap"),
         (&["list"], "not in this version"),
         (&["publish", "-", "--loop"], "files only"),
+        (&["publish", "-", "--ladder", "auto", "--layering", "single"], "leave --layering out"),
+        (&["publish", "-", "--ladder", "off", "--layering", "ladder"], "--ladder auto"),
     ];
     for (arguments, expected) in cases {
         let scene = Scene::new();
@@ -341,12 +343,61 @@ fn an_encoder_that_comes_back_is_played_on() {
     assert!(shown == [once.clone(), once].concat(), "both runs, picture for picture");
 }
 
+#[test]
+fn a_low_rendition_made_on_the_way_is_what_a_newcomer_begins_with() {
+    if !has_ffmpeg() {
+        return;
+    }
+    let _alone = alone();
+    let (scene, late) = (Scene::new(), Scene::new());
+    // A key every six seconds: the low rendition begins with the second, and has one twice a second.
+    let source = scene.text("source.ts");
+    let encoding = "-t 16 -c:v libx264 -preset ultrafast -g 144 -sc_threshold 0 -c:a copy";
+    let mut arguments = vec!["-i".to_owned(), clip(CLIP_480P)];
+    arguments.extend(encoding.split_whitespace().map(str::to_owned));
+    arguments.push(source.clone());
+    ffmpeg(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+
+    let mut live = Live::start(&scene, &["--ladder", "auto"]);
+    let uri = live.uri.clone();
+    let input = live.input.clone();
+    let sender = std::thread::spawn({
+        let source = source.clone();
+        move || encode(&source, &input)
+    });
+    // Seven seconds of it are played.
+    for _ in 0..14 {
+        let event = live.viewer.await_event("generation");
+        assert_eq!(event["rendition"], "full", "{event}");
+    }
+    let mut newcomer = late.watch(&uri, &["--output", "out.ts"]);
+    let first = newcomer.await_event("generation");
+    assert_eq!((&first["rendition"], &first["layers"]), (&"low".into(), &2.into()), "{first}");
+    sender.join().unwrap();
+    let status = live.finish();
+    assert!(status.success(), "watch: {status}");
+    assert!(newcomer.wait().success());
+
+    // Who was there from the start saw the full pictures, one by one.
+    assert_eq!(decode_errors(&scene.text("out.ts")), "");
+    let (sent, shown) = (pictures(&source), pictures(&scene.text("out.ts")));
+    assert!(sent == shown, "{} pictures of {}", shown.len(), sent.len());
+    assert_eq!(decode_errors(&late.text("out.ts")), "");
+    let renditions: Vec<String> =
+        std::iter::from_fn(|| newcomer.next_event(NEVER).filter(|event| event["t"].is_number()))
+            .filter(|event| event["event"] == "generation")
+            .map(|event| event["rendition"].to_string())
+            .collect();
+    assert_eq!(renditions.last().map(String::as_str), Some("\"full\""), "{renditions:?}");
+}
+
 // ---- A live broadcast -------------------------------------------------------------------------
 
 /// A publisher that waits for an encoder, and a viewer that has joined already.
 struct Live<'a> {
     scene: &'a Scene,
     publisher: Process,
+    uri: String,
     viewer: Process,
     /// Where the encoder is to send.
     input: String,
@@ -361,7 +412,7 @@ impl<'a> Live<'a> {
         let uri = publisher.line();
         let viewer = scene.watch(&uri, &["--output", "out.ts"]);
         viewer.await_event("joined");
-        Self { scene, publisher, viewer, input, seen: Vec::new() }
+        Self { scene, publisher, uri, viewer, input, seen: Vec::new() }
     }
 
     /// Waits until the viewer has played what was cut last, ends the broadcast as its user would,

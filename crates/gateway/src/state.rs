@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use banyan_core::{Snapshot, StripeSnapshot};
+use banyan_wire::Rendition;
 use futures::future::BoxFuture;
 use serde::Serialize;
 
@@ -58,6 +59,8 @@ pub struct PlaybackState {
     /// From the source's emission of the last generation to its playout, in milliseconds; `None`
     /// before.
     pub last_lag_ms: Option<u64>,
+    /// The rendition whose pictures are shown; `None` for a source, and while none can be.
+    pub rendition: Option<Rendition>,
 }
 
 /// The JSON of `/api/state`. Names of peers and broadcasts are 64 hexadecimal digits, stripes and
@@ -219,6 +222,8 @@ pub struct PlaybackReport {
     /// From the source's emission to playout, of the last generation, in milliseconds; `null`
     /// before.
     pub last_lag_ms: Option<u64>,
+    /// The rendition whose pictures are shown: `full`, `low`, or `null` where none are.
+    pub rendition: Option<&'static str>,
 }
 
 impl From<&State> for StateReport {
@@ -285,6 +290,7 @@ impl From<&State> for StateReport {
                 generations_full: playback.generations_full,
                 startup_ms: playback.startup_ms,
                 last_lag_ms: playback.last_lag_ms,
+                rendition: playback.rendition.map(Rendition::name),
             },
         }
     }

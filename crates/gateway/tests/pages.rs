@@ -87,6 +87,7 @@ async fn the_state_is_what_the_snapshot_says() {
             "generations_full": 40,
             "startup_ms": 1500,
             "last_lag_ms": 2250,
+            "rendition": "full",
         },
     });
     let found: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();

@@ -8,6 +8,7 @@ use crate::error::DemuxError;
 use crate::matroska::MatroskaDemuxer;
 use crate::mp4::live::Mp4Demuxer;
 use crate::probe::{Container, SNIFF_LEN, sniff};
+use crate::renditions::Renditions;
 use crate::timeline::Timeline;
 use crate::ts::demux::{DemuxStats, Event, TsDemuxer};
 
@@ -26,6 +27,7 @@ pub struct Demuxer {
     is_ended: bool,
     /// Damage of the streams before, but for transport streams: theirs go on.
     past: DemuxStats,
+    renditions: Renditions,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,19 @@ impl Demuxer {
     }
 
     fn new(inner: Inner) -> Self {
-        Self { inner, is_ended: false, past: DemuxStats::default() }
+        Self {
+            inner,
+            is_ended: false,
+            past: DemuxStats::default(),
+            renditions: Renditions::default(),
+        }
+    }
+
+    /// Looks for renditions of the programme as told, in the streams that follow.
+    #[must_use]
+    pub const fn with_renditions(mut self, renditions: Renditions) -> Self {
+        self.renditions = renditions;
+        self
     }
 
     /// Takes the next bytes; see [`TsDemuxer::push`].
@@ -144,7 +158,9 @@ impl Demuxer {
                 Inner::Matroska(Box::new(MatroskaDemuxer::with_timeline(timeline)))
             }
             Container::MpegTs | Container::Unknown(_) => {
-                Inner::Ts(before.unwrap_or_else(|| Box::new(TsDemuxer::with_timeline(timeline))))
+                let renditions = self.renditions;
+                let anew = || Box::new(TsDemuxer::with_timeline(timeline, renditions));
+                Inner::Ts(before.unwrap_or_else(anew))
             }
         };
         each!(&mut self.inner, demuxer => demuxer.push(&head), else Ok(()))

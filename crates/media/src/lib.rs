@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A source cuts its input into [`AccessUnit`]s, groups them into [`Generation`]s and hands the layers
-//! of each on as bytes; a viewer makes access units of the layers that arrived and a transport stream
-//! of those. Container packets never travel.
+//! of each on as bytes; a viewer makes access units of the layers that arrived, chooses what of them
+//! makes sense ([`RenditionSwitch`]), and makes a transport stream of those. Container packets never travel.
 //!
 //! Everything here is bytes in, values out: no task, no socket, no clock. Everything that comes from
 //! outside is hostile: no input panics, every buffer has a limit, and an input that cannot be carried
@@ -37,7 +37,9 @@ mod nal;
 mod opus;
 mod probe;
 mod programme;
+mod renditions;
 mod sample;
+mod switch;
 mod timeline;
 mod ts;
 mod vp9;
@@ -50,12 +52,15 @@ pub use es::MAX_ACCESS_UNIT;
 pub use generation::layers::{Layering, merge_layers, split_layers};
 pub use generation::payload;
 pub use generation::{
-    DEFAULT_MAX_DURATION, Generation, GenerationBuilder, MAX_GENERATION_BYTES, MAX_GENERATION_UNITS,
+    DEFAULT_MAX_DURATION, Generation, GenerationBuilder, MAX_GENERATION_BYTES,
+    MAX_GENERATION_UNITS, low_track,
 };
 pub use matroska::MatroskaDemuxer;
 pub use mp4::Mp4Reader;
 pub use mp4::live::Mp4Demuxer;
 pub use probe::{Container, Hint, SNIFF_LEN, sniff};
+pub use renditions::Renditions;
+pub use switch::{Arrived, RenditionSwitch, Shown};
 pub use ts::PACKET_LEN;
 pub use ts::demux::{DemuxStats, Event, TsDemuxer};
 pub use ts::mux::{DELAY, TsMuxer, ts_carries};

@@ -27,6 +27,7 @@ use crate::error::{Mp4Error, sound_not_carried};
 use crate::es::MAX_ACCESS_UNIT;
 use crate::probe::{self, Container, SNIFF_LEN};
 use crate::programme::rescale;
+use crate::renditions::{self, Renditions};
 use crate::sample::{Described, Format};
 
 /// Longest index (`moov` box) that is read: ten hours of 60 pictures a second take about 40 MiB.
@@ -70,12 +71,22 @@ struct TrackReader {
 }
 
 impl<R: Read + Seek> Mp4Reader<R> {
-    /// Reads a file's index.
+    /// Reads a file's index. Of several video tracks, the largest and the smallest are carried, as
+    /// two renditions.
     ///
     /// # Errors
     ///
     /// If the file cannot be read, is not MP4, or has no track that is carried.
-    pub fn open(mut input: R) -> Result<Self, Mp4Error> {
+    pub fn open(input: R) -> Result<Self, Mp4Error> {
+        Self::with_renditions(input, Renditions::default())
+    }
+
+    /// Reads a file's index, and looks for renditions as told.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn with_renditions(mut input: R, renditions: Renditions) -> Result<Self, Mp4Error> {
         let file_len = input.seek(SeekFrom::End(0))?;
         let index = read_index(&mut input, file_len)?;
         if child(&index, b"mvex").is_some() {
@@ -108,6 +119,11 @@ impl<R: Read + Seek> Mp4Reader<R> {
             _ if reader.tracks.is_empty() => return Err(Mp4Error::NothingCarried),
             _ => {}
         }
+        let left_out = renditions::assign(&mut reader.tracks, renditions);
+        reader.readers.retain(|track| !left_out.contains(&track.id));
+        let notices =
+            left_out.iter().map(|id| format!("track {} ({})", id.0, renditions::LEFT_OUT));
+        reader.skipped.extend(notices);
         let starts = reader.readers.iter().filter_map(TrackReader::next_dts);
         reader.offset = starts.min().map_or(0, i64::wrapping_neg);
         Ok(reader)

@@ -176,13 +176,13 @@ mod tests {
     const KEY: [u8; 10] = [0x82, 0x49, 0x83, 0x42, 0x00, 0x13, 0xf0, 0x0b, 0x36, 0x00];
 
     fn priority(unit: &[u8]) -> Option<Priority> {
-        read(&Bytes::copy_from_slice(unit)).map(|(priority, _)| priority)
+        read(unit).map(|(priority, _)| priority)
     }
 
     #[test]
     fn a_key_frame_says_its_size() {
-        let key = Bytes::from_static(&KEY);
-        let (priority, format) = read(&key).unwrap();
+        let key = &KEY;
+        let (priority, format) = read(key).unwrap();
         assert_eq!((priority, format.unwrap().size), (Priority::Key, (320, 180)));
         assert_eq!(format.unwrap().record(), [0, 11, 0x82, 2, 2, 2, 0, 0]);
     }

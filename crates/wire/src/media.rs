@@ -114,6 +114,17 @@ pub enum Rendition {
     Low,
 }
 
+impl Rendition {
+    /// Short lower-case name, as in events and in `/api/state`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Low => "low",
+        }
+    }
+}
+
 /// One elementary stream of the programme.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {

@@ -18,12 +18,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 use crate::cli::{Demo, LayeringArg, Upload};
-use crate::commands::publish::{Source, SourceSetup, layers, mbit};
+use crate::commands::publish::{Source, SourceSetup, mbit};
 use crate::commands::{multiaddr, say, seed_of};
 use crate::error::{Failure, Outcome};
 use crate::eventlog::Played;
 use crate::face::HttpFace;
-use crate::input::{self, Input, Item, complete_at};
+use crate::input::{self, Input, Item, Reading, complete_at};
 use crate::player::Player;
 use crate::signals;
 
@@ -50,7 +50,7 @@ const DEFAULT_HTTP: ([u8; 4], u16) = ([127, 0, 0, 1], 8080);
 
 pub(super) async fn run(options: Demo) -> Outcome {
     let (path, _clip) = clip(options.input.clone())?;
-    let mut input = input::open(&Input::File(path), false).await?;
+    let mut input = input::open(&Input::File(path), Reading::default()).await?;
     let totals = input.totals.clone().unwrap_or_default();
     let http = face(options.http)?;
 
@@ -61,7 +61,7 @@ pub(super) async fn run(options: Demo) -> Outcome {
         title: "banyan demo".into(),
         overlay: Overlay::SplitStream,
         stripes: options.stripes,
-        layering: LayeringArg::Priority,
+        layering: LayeringArg::Ladder,
         upload: Upload { rate: u64::MAX, is_estimated: false },
         seed: Some(seed_of(options.seed, 2)),
     };
@@ -166,7 +166,7 @@ async fn broadcast(
             break;
         }
         sleep_until(due).await;
-        let layers = layers(&generation, LayeringArg::Priority, source.stripes());
+        let layers = source.layers(&generation);
         coded_bytes += (banyan_coding::description_length(&layers) * source.stripes().len()) as u64;
         source.publish(&generation).await?;
         let snapshot = source.membership.snapshot().await?;
@@ -296,10 +296,13 @@ async fn view(
         tokio::select! {
             event = membership.next_event() => match event {
                 Some(Event::Generation(playout)) => {
-                    reports.send_modify(|report| report.played.note(&playout, start.elapsed()));
-                    if let Err(failure) = player.play(&playout) {
+                    let shown = player.play(&playout).unwrap_or_else(|failure| {
                         tracing::warn!(%failure, "a viewer cannot play");
-                    }
+                        None
+                    });
+                    reports.send_modify(|report| {
+                        report.played.note(&playout, shown, start.elapsed());
+                    });
                 }
                 Some(Event::Ended) => reports.send_modify(|report| report.has_ended = true),
                 Some(_) => {}

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use banyan_coding::{Layer, thresholds};
 use banyan_core::{Config, Event, Role};
-use banyan_media::{Generation, Layering, split_layers};
+use banyan_media::{Generation, Layering, Renditions, low_track, split_layers};
 use banyan_net::{JoinRequest, Membership, Node, NodeHandle};
 use banyan_wire::{
     BroadcastKey, BroadcastUri, Contact, GenerationId, Manifest, MediaTime, Overlay, Roles,
@@ -17,12 +17,13 @@ use banyan_wire::{
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::cli::{LayeringArg, Publish, Upload};
+use crate::cli::{LadderArg, LayeringArg, Publish, Upload};
 use crate::commands::{URI_ADDRESSES, dialable, key_seed, node_config, say, seed_of};
 use crate::error::{Failure, Outcome};
 use crate::eventlog::{EventLog, Played};
 use crate::face::HttpFace;
-use crate::input::{self, Item, OpenInput, Totals, complete_at};
+use crate::input::{self, Item, OpenInput, Reading, Totals, complete_at};
+use crate::ladder;
 use crate::player::Player;
 use crate::rate::{RateEstimate, coded_rate, stripe_rate};
 use crate::signals;
@@ -40,7 +41,17 @@ pub(super) async fn run(options: Publish) -> Outcome {
         ));
     }
     let mut log = EventLog::open(options.common.events.as_deref())?;
-    let input = input::open(&options.input, options.repeat).await?;
+    let plan = Plan::of(options.ladder, options.layering)?;
+    let reading = Reading { repeat: options.repeat, ..plan.reading };
+    let mut input = input::open(&options.input, reading).await?;
+    plan.check(input.totals.as_ref())?;
+    if plan.makes_low {
+        let rates = input.totals.as_ref().map(Totals::rates);
+        if let (Some(totals), Some(rates)) = (&mut input.totals, rates) {
+            totals.add_low(rates.low());
+        }
+        input = ladder::start(input, rates);
+    }
     let http = options.http.map(HttpFace::start).transpose()?;
     let node = Node::start(node_config(&options.common, true)?).await?;
     let key = BroadcastKey::from_seed(&key_seed(options.key.as_deref(), options.common.seed)?);
@@ -48,7 +59,7 @@ pub(super) async fn run(options: Publish) -> Outcome {
         title: options.title.clone(),
         overlay: options.overlay,
         stripes: stripe_count(options.stripes, options.overlay)?,
-        layering: options.layering,
+        layering: plan.layering,
         upload,
         seed: options.common.seed.map(|seed| seed_of(seed, 2)),
     };
@@ -113,7 +124,7 @@ async fn feed(
                         sleep_until(began + complete_at(&generation, first)).await;
                     }
                     source.publish(&generation).await?;
-                    player.pass_on(generation.units, true, generation.random_access)?;
+                    player.play_whole(generation)?;
                 }
                 Some(Item::Notice(notice)) => eprintln!("banyan: {notice}"),
                 Some(Item::Failed(failure)) => return Err(failure),
@@ -136,6 +147,68 @@ async fn feed(
                 http.show(snapshot, &node.stats(), &Played::default());
             },
         }
+    }
+}
+
+/// Where a low rendition comes from, and the layering that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Plan {
+    reading: Reading,
+    layering: LayeringArg,
+    /// The publisher makes the low rendition.
+    makes_low: bool,
+    /// The low rendition was asked for, so that its absence is worth a word.
+    is_expected: bool,
+}
+
+impl Plan {
+    fn of(ladder: Option<LadderArg>, layering: Option<LayeringArg>) -> Outcome<Self> {
+        match (ladder, layering) {
+            (
+                Some(LadderArg::Auto | LadderArg::Input),
+                Some(LayeringArg::Priority | LayeringArg::Single),
+            ) => {
+                return Err(Failure::usage(
+                    "a low rendition is of use with --layering ladder only: leave --layering out, \
+                     or --ladder",
+                ));
+            }
+            (Some(LadderArg::Off), Some(LayeringArg::Ladder)) => {
+                return Err(Failure::usage(
+                    "--layering ladder needs a low rendition, and --ladder off leaves it out: use \
+                     --ladder auto to make one",
+                ));
+            }
+            _ => {}
+        }
+        let renditions = match (ladder, layering) {
+            (Some(LadderArg::Input), _) => Renditions::AllProgrammes,
+            (Some(LadderArg::Auto | LadderArg::Off), _)
+            | (None, Some(LayeringArg::Priority | LayeringArg::Single)) => Renditions::One,
+            (None, Some(LayeringArg::Ladder) | None) => Renditions::Programme,
+        };
+        let makes_low = ladder == Some(LadderArg::Auto);
+        let mut reading = Reading { renditions, ..Reading::default() };
+        if makes_low {
+            // The encoder gets each picture as soon as it is there.
+            reading.max_duration = Duration::ZERO;
+        }
+        let is_expected = !makes_low
+            && (ladder == Some(LadderArg::Input) || layering == Some(LayeringArg::Ladder));
+        let layering = layering.unwrap_or(LayeringArg::Ladder);
+        Ok(Self { reading, layering, makes_low, is_expected })
+    }
+
+    /// Whether a file has what was asked for.
+    fn check(&self, totals: Option<&Totals>) -> Outcome {
+        let is_missing = totals.is_some_and(|totals| low_track(&totals.tracks).is_none());
+        if self.is_expected && is_missing {
+            return Err(Failure::failed(
+                "the input has one rendition: send a second, smaller picture with it, or use \
+                 --ladder auto to have one made",
+            ));
+        }
+        Ok(())
     }
 }
 
@@ -299,9 +372,14 @@ impl Source {
         self.tell().await
     }
 
+    /// A generation's layers, as they would be published now.
+    pub(super) fn layers(&self, generation: &Generation) -> Vec<Layer> {
+        layers(generation, self.layering, &self.manifest.tracks, self.manifest.stripes)
+    }
+
     /// Codes and sends a generation.
     pub(super) async fn publish(&mut self, generation: &Generation) -> Outcome {
-        let layers = layers(generation, self.layering, self.manifest.stripes);
+        let layers = self.layers(generation);
         if let Some(rate) = self.rate.note(generation, &layers) {
             self.manifest.stripe_rate = rate;
             self.tell().await?;
@@ -321,15 +399,22 @@ impl Source {
     }
 }
 
-/// A generation's layers, each with its threshold.
-pub(super) fn layers(
+/// A generation's layers, each with its threshold. A ladder without a low rendition is the layering
+/// by priority.
+fn layers(
     generation: &Generation,
     layering: LayeringArg,
+    tracks: &[Track],
     stripes: StripeCount,
 ) -> Vec<Layer> {
-    let (layering, thresholds) = match layering {
-        LayeringArg::Single => (Layering::Single, vec![thresholds::single(stripes)]),
-        LayeringArg::Priority => (Layering::Priority, thresholds::priority(stripes).to_vec()),
+    let (layering, thresholds) = match (layering, low_track(tracks)) {
+        (LayeringArg::Single, _) => (Layering::Single, vec![thresholds::single(stripes)]),
+        (LayeringArg::Ladder, Some(low)) => {
+            (Layering::Ladder { low }, thresholds::ladder(stripes).to_vec())
+        }
+        (LayeringArg::Priority | LayeringArg::Ladder, _) => {
+            (Layering::Priority, thresholds::priority(stripes).to_vec())
+        }
     };
     let layers = split_layers(generation, layering).into_iter().zip(thresholds);
     layers.map(|(data, threshold)| Layer { threshold, data }).collect()
@@ -337,13 +422,18 @@ pub(super) fn layers(
 
 /// The rate of one stripe of a file.
 fn rate_of(totals: &Totals, layering: LayeringArg, stripes: StripeCount) -> u64 {
+    let Totals { sound_bytes: sound, key_bytes: key, other_bytes: other, low_bytes: low, .. } =
+        totals;
+    let shared = |bytes: u64, threshold: u8| bytes / u64::from(threshold);
     let bytes = match layering {
-        LayeringArg::Single => {
-            (totals.vital_bytes + totals.other_bytes) / u64::from(thresholds::single(stripes))
+        LayeringArg::Single => shared(sound + key + other, thresholds::single(stripes)),
+        LayeringArg::Ladder if *low > 0 => {
+            let [base, full] = thresholds::ladder(stripes);
+            shared(sound + low, base) + shared(key + other, full)
         }
-        LayeringArg::Priority => {
-            let [vital, other] = thresholds::priority(stripes);
-            totals.vital_bytes / u64::from(vital) + totals.other_bytes / u64::from(other)
+        LayeringArg::Priority | LayeringArg::Ladder => {
+            let [vital, rest] = thresholds::priority(stripes);
+            shared(sound + key, vital) + shared(*other, rest)
         }
     };
     stripe_rate(bytes, totals.ticks)
@@ -357,4 +447,33 @@ fn binary(addresses: &[banyan_net::Multiaddr]) -> Vec<Bytes> {
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 pub(super) fn mbit(rate: u64) -> f64 {
     rate as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contradictions_are_refused_and_the_rest_has_a_sensible_default() {
+        use LadderArg::{Auto, Input, Off};
+        use LayeringArg::{Ladder, Priority, Single};
+        for (ladder, layering) in
+            [(Auto, Single), (Auto, Priority), (Input, Priority), (Off, Ladder)]
+        {
+            let refused = Plan::of(Some(ladder), Some(layering));
+            assert!(matches!(refused, Err(Failure::Usage(_))), "{ladder:?} {layering:?}");
+        }
+        let plan = |ladder, layering| Plan::of(ladder, layering).expect("no contradiction");
+        let usual = plan(None, None);
+        assert_eq!((usual.layering, usual.makes_low, usual.is_expected), (Ladder, false, false));
+        assert_eq!(usual.reading, Reading::default());
+        assert_eq!(plan(None, Some(Single)).reading.renditions, Renditions::One);
+        assert_eq!(plan(Some(Off), None).reading.renditions, Renditions::One);
+        assert_eq!(plan(Some(Input), None).reading.renditions, Renditions::AllProgrammes);
+        let auto = plan(Some(Auto), None);
+        assert!(auto.makes_low && auto.reading.max_duration == Duration::ZERO);
+        let one = Totals::default();
+        assert!(plan(None, Some(Ladder)).check(Some(&one)).is_err());
+        assert!(auto.check(Some(&one)).is_ok() && usual.check(Some(&one)).is_ok());
+    }
 }

@@ -139,9 +139,9 @@ impl Viewer {
                 self.player.set_tracks(&manifest.tracks);
             }
             Event::Generation(playout) => {
-                self.played.note(&playout, log.start().elapsed());
-                log.generation(&playout);
-                self.player.play(&playout)?;
+                let shown = self.player.play(&playout)?;
+                self.played.note(&playout, shown, log.start().elapsed());
+                log.generation(&playout, shown);
             }
             Event::Ended => return Ok(true),
             Event::SourceLost => {

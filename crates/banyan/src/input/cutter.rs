@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use banyan_media::{Demuxer, Event, GenerationBuilder};
+use banyan_media::{Demuxer, Event};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::error::Failure;
-use crate::input::Item;
+use crate::input::{Item, Reading};
 
 /// Silence after which a generation is cut where it is: two of the usual length.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,19 +27,23 @@ pub(super) enum Piece {
 }
 
 /// Demuxes pieces until there are no more, and sends what comes of them.
-pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<Item>) {
-    let mut demuxer = Demuxer::sniffing();
-    let mut builder = GenerationBuilder::default();
+pub(super) async fn run(
+    mut pieces: mpsc::Receiver<Piece>,
+    reading: Reading,
+    items: mpsc::Sender<Item>,
+) {
+    let mut demuxer = Demuxer::sniffing().with_renditions(reading.renditions);
+    let mut builder = reading.builder();
     let mut has_units = false;
     loop {
         let piece = match tokio::time::timeout(PATIENCE, pieces.recv()).await {
             Ok(piece) => piece,
             Err(_) if has_units => {
                 has_units = false;
-                if let Some(generation) = builder.flush()
-                    && items.send(Item::Generation(generation)).await.is_err()
-                {
-                    return;
+                while let Some(generation) = builder.flush() {
+                    if items.send(Item::Generation(generation)).await.is_err() {
+                        return;
+                    }
                 }
                 continue;
             }
@@ -54,7 +58,10 @@ pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<I
         while let Some(event) = demuxer.poll() {
             cut.extend(event.notice().map(Item::Notice));
             match event {
-                Event::Tracks(tracks) => cut.push(Item::Tracks(tracks)),
+                Event::Tracks(tracks) => {
+                    builder.set_tracks(&tracks);
+                    cut.push(Item::Tracks(tracks));
+                }
                 Event::AccessUnit(unit) => {
                     has_units = true;
                     cut.extend(builder.push(unit).map(Item::Generation));
@@ -65,7 +72,7 @@ pub(super) async fn run(mut pieces: mpsc::Receiver<Piece>, items: mpsc::Sender<I
         if let Err(error) = result {
             cut.push(Item::Failed(Failure::from(error)));
         } else if is_over {
-            cut.extend(builder.flush().map(Item::Generation));
+            cut.extend(std::iter::from_fn(|| builder.flush()).map(Item::Generation));
         }
         for item in cut {
             let is_failure = matches!(item, Item::Failed(_));

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 
 use banyan_media::{
     AccessUnit, Container, Demuxer, Event, Generation, GenerationBuilder, Mp4Error, Mp4Reader,
-    Priority, SNIFF_LEN, sniff,
+    Priority, Renditions, SNIFF_LEN, low_track, sniff,
 };
 use banyan_wire::{MediaTime, Track};
 use tokio::sync::mpsc;
 
 use crate::error::{Failure, Outcome};
-use crate::input::Item;
+use crate::input::{Item, Reading};
+use crate::ladder::Rates;
 
 /// Bytes of a file that are looked through for its rate. Later ones are estimated
 /// while they are sent.
@@ -30,10 +31,46 @@ pub(crate) struct Totals {
     pub(crate) generations: u64,
     /// Their length, in ticks.
     pub(crate) ticks: i64,
-    /// Bytes of their sound and key pictures.
-    pub(crate) vital_bytes: u64,
-    /// Bytes of everything else.
+    /// Bytes of their sound.
+    pub(crate) sound_bytes: u64,
+    /// Bytes of the full rendition's key pictures.
+    pub(crate) key_bytes: u64,
+    /// Bytes of its other pictures.
     pub(crate) other_bytes: u64,
+    /// Bytes of the low rendition.
+    pub(crate) low_bytes: u64,
+}
+
+impl Totals {
+    /// Bits per second of pictures and of sound.
+    pub(crate) fn rates(&self) -> Rates {
+        let ticks = self.ticks.unsigned_abs().max(1);
+        let rate = |bytes: u64| bytes.saturating_mul(8 * MediaTime::HZ.unsigned_abs()) / ticks;
+        Rates { video: rate(self.key_bytes + self.other_bytes), sound: rate(self.sound_bytes) }
+    }
+
+    /// Counts in a low rendition of this rate, in bits per second.
+    pub(crate) fn add_low(&mut self, rate: u64) {
+        let ticks = self.ticks.unsigned_abs();
+        self.low_bytes += rate.saturating_mul(ticks) / (8 * MediaTime::HZ.unsigned_abs());
+    }
+
+    fn note(&mut self, unit: &AccessUnit) {
+        let is_low = low_track(&self.tracks) == Some(unit.track);
+        let sum = match unit.priority {
+            Priority::Audio => &mut self.sound_bytes,
+            Priority::Key | Priority::Reference | Priority::Droppable if is_low => {
+                &mut self.low_bytes
+            }
+            Priority::Key => &mut self.key_bytes,
+            Priority::Reference | Priority::Droppable => &mut self.other_bytes,
+        };
+        *sum += unit.data.len() as u64;
+    }
+
+    fn bytes(&self) -> u64 {
+        self.sound_bytes + self.key_bytes + self.other_bytes + self.low_bytes
+    }
 }
 
 /// A file that can be read.
@@ -66,25 +103,17 @@ impl FileInput {
     }
 
     /// Reads the file once, for its tracks and its rate.
-    pub(crate) fn totals(&self) -> Outcome<Totals> {
+    pub(crate) fn totals(&self, renditions: Renditions) -> Outcome<Totals> {
         let mut totals = Totals::default();
-        self.read(false, &mut |item| {
+        let reading = Reading { renditions, ..Reading::default() };
+        self.read(reading, &mut |item| {
             match item {
                 Item::Tracks(tracks) => totals.tracks = tracks,
                 Item::Generation(generation) => {
                     totals.generations += 1;
                     totals.ticks += generation.duration;
-                    for unit in &generation.units {
-                        match unit.priority {
-                            Priority::Key | Priority::Audio => {
-                                totals.vital_bytes += unit.data.len() as u64;
-                            }
-                            Priority::Reference | Priority::Droppable => {
-                                totals.other_bytes += unit.data.len() as u64;
-                            }
-                        }
-                    }
-                    return totals.vital_bytes + totals.other_bytes < LOOKED_THROUGH;
+                    generation.units.iter().for_each(|unit| totals.note(unit));
+                    return totals.bytes() < LOOKED_THROUGH;
                 }
                 Item::Notice(_) | Item::Failed(_) => {}
             }
@@ -100,9 +129,9 @@ impl FileInput {
     }
 
     /// Reads the file in a thread of its own, as fast as it is taken.
-    pub(crate) fn start(self, repeat: bool, items: mpsc::Sender<Item>) {
+    pub(crate) fn start(self, reading: Reading, items: mpsc::Sender<Item>) {
         std::thread::spawn(move || {
-            let result = self.read(repeat, &mut |item| items.blocking_send(item).is_ok());
+            let result = self.read(reading, &mut |item| items.blocking_send(item).is_ok());
             if let Err(failure) = result {
                 // Nobody listens any more: then nobody has to know.
                 drop(items.blocking_send(Item::Failed(failure)));
@@ -111,12 +140,12 @@ impl FileInput {
     }
 
     /// Reads the file, for ever with `repeat`, until `take` says that it is enough.
-    fn read(&self, repeat: bool, take: &mut dyn FnMut(Item) -> bool) -> Outcome {
+    fn read(&self, reading: Reading, take: &mut dyn FnMut(Item) -> bool) -> Outcome {
         let file = BufReader::new(open(&self.path)?);
         let result = match self.container {
-            Container::Mp4 => read_mp4(file, repeat, take),
+            Container::Mp4 => read_mp4(file, reading, take),
             Container::MpegTs | Container::Matroska | Container::Unknown(_) => {
-                read_stream(file, repeat, take)
+                read_stream(file, reading, take)
             }
         };
         result.map_err(|error| Failure::Failed(error.context(self.path.display().to_string())))
@@ -125,15 +154,15 @@ impl FileInput {
 
 fn read_mp4(
     file: BufReader<File>,
-    repeat: bool,
+    reading: Reading,
     take: &mut dyn FnMut(Item) -> bool,
 ) -> anyhow::Result<()> {
     // Another handle on the same file; both are read from the start.
     let mut again = file.get_ref().try_clone()?;
-    let mut reader = match Mp4Reader::open(file) {
+    let mut reader = match Mp4Reader::with_renditions(file, reading.renditions) {
         Err(Mp4Error::Fragmented) => {
             again.rewind()?;
-            return read_stream(BufReader::new(again), repeat, take);
+            return read_stream(BufReader::new(again), reading, take);
         }
         reader => reader?,
     };
@@ -143,7 +172,8 @@ fn read_mp4(
     for skipped in reader.skipped().to_vec() {
         take(Item::Notice(format!("a track is skipped: {skipped}")));
     }
-    let mut builder = GenerationBuilder::default();
+    let mut builder = reading.builder();
+    builder.set_tracks(reader.tracks());
     loop {
         let mut is_empty = true;
         while let Some(unit) = reader.next_access_unit()? {
@@ -152,10 +182,8 @@ fn read_mp4(
                 return Ok(());
             }
         }
-        if !repeat || is_empty {
-            if let Some(generation) = builder.flush() {
-                take(Item::Generation(generation));
-            }
+        if !reading.repeat || is_empty {
+            flush(&mut builder, take);
             return Ok(());
         }
         reader.rewind();
@@ -164,11 +192,11 @@ fn read_mp4(
 
 fn read_stream(
     mut file: BufReader<File>,
-    repeat: bool,
+    reading: Reading,
     take: &mut dyn FnMut(Item) -> bool,
 ) -> anyhow::Result<()> {
-    let mut demuxer = Demuxer::sniffing();
-    let mut builder = GenerationBuilder::default();
+    let mut demuxer = Demuxer::sniffing().with_renditions(reading.renditions);
+    let mut builder = reading.builder();
     let mut buffer = vec![0; 188 * 512];
     let mut has_units = false;
     loop {
@@ -185,7 +213,10 @@ fn read_stream(
                 return Ok(());
             }
             let goes_on = match event {
-                Event::Tracks(tracks) => take(Item::Tracks(tracks)),
+                Event::Tracks(tracks) => {
+                    builder.set_tracks(&tracks);
+                    take(Item::Tracks(tracks))
+                }
                 Event::AccessUnit(unit) => {
                     has_units = true;
                     push(&mut builder, unit, take)
@@ -199,10 +230,8 @@ fn read_stream(
             }
         }
         if length == 0 {
-            if !repeat || !has_units {
-                if let Some(generation) = builder.flush() {
-                    take(Item::Generation(generation));
-                }
+            if !reading.repeat || !has_units {
+                flush(&mut builder, take);
                 return Ok(());
             }
             file.seek(SeekFrom::Start(0))?;
@@ -216,6 +245,14 @@ fn push(
     take: &mut dyn FnMut(Item) -> bool,
 ) -> bool {
     builder.push(unit).is_none_or(|generation| take(Item::Generation(generation)))
+}
+
+fn flush(builder: &mut GenerationBuilder, take: &mut dyn FnMut(Item) -> bool) {
+    while let Some(generation) = builder.flush() {
+        if !take(Item::Generation(generation)) {
+            return;
+        }
+    }
 }
 
 fn open(path: &Path) -> Outcome<File> {

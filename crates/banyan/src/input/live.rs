@@ -11,14 +11,14 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::error::{Failure, Outcome};
-use crate::input::Item;
 use crate::input::cutter::{self, PIECES, Piece};
+use crate::input::{Item, Reading};
 
 /// Bytes read at once.
 const READ: usize = 64 * 1024;
 
 /// Reads stdin to its end. In a thread of its own: a read of stdin cannot be cancelled.
-pub(super) fn stdin(items: mpsc::Sender<Item>) {
+pub(super) fn stdin(reading: Reading, items: mpsc::Sender<Item>) {
     let (sender, pieces) = mpsc::channel(PIECES);
     std::thread::spawn(move || {
         let mut stdin = std::io::stdin().lock();
@@ -40,11 +40,11 @@ pub(super) fn stdin(items: mpsc::Sender<Item>) {
             }
         }
     });
-    tokio::spawn(cutter::run(pieces, items));
+    tokio::spawn(cutter::run(pieces, reading, items));
 }
 
 /// Receives datagrams at `address`, whoever sends them.
-pub(super) async fn udp(address: &str, items: mpsc::Sender<Item>) -> Outcome {
+pub(super) async fn udp(address: &str, reading: Reading, items: mpsc::Sender<Item>) -> Outcome {
     let socket =
         UdpSocket::bind(address).await.map_err(|error| cannot_listen("udp", address, &error))?;
     let (sender, pieces) = mpsc::channel(PIECES);
@@ -63,12 +63,12 @@ pub(super) async fn udp(address: &str, items: mpsc::Sender<Item>) -> Outcome {
             }
         }
     });
-    tokio::spawn(cutter::run(pieces, items));
+    tokio::spawn(cutter::run(pieces, reading, items));
     Ok(())
 }
 
 /// Accepts one connection after the other at `address`.
-pub(super) async fn tcp(address: &str, items: mpsc::Sender<Item>) -> Outcome {
+pub(super) async fn tcp(address: &str, reading: Reading, items: mpsc::Sender<Item>) -> Outcome {
     let listener =
         TcpListener::bind(address).await.map_err(|error| cannot_listen("tcp", address, &error))?;
     let (sender, pieces) = mpsc::channel(PIECES);
@@ -94,7 +94,7 @@ pub(super) async fn tcp(address: &str, items: mpsc::Sender<Item>) -> Outcome {
             }
         }
     });
-    tokio::spawn(cutter::run(pieces, items));
+    tokio::spawn(cutter::run(pieces, reading, items));
     Ok(())
 }
 

@@ -12,8 +12,8 @@ use banyan_core::{Snapshot, Stats, StripeSnapshot, Violation};
 use banyan_gateway::{Face, Gateway, LiveHub, NetState, PlaybackState, State};
 use banyan_media::{Generation, GenerationBuilder, Mp4Reader};
 use banyan_wire::{
-    BroadcastId, Contact, GenerationId, Manifest, Overlay, PeerId, Roles, StripeCount, StripeId,
-    Track,
+    BroadcastId, Contact, GenerationId, Manifest, Overlay, PeerId, Rendition, Roles, StripeCount,
+    StripeId, Track,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -245,6 +245,7 @@ pub(crate) fn viewer() -> State {
             generations_full: 40,
             startup_ms: Some(1500),
             last_lag_ms: Some(2250),
+            rendition: Some(Rendition::Full),
         },
     }
 }

@@ -3,6 +3,7 @@
 //! Decides which units share a layer, and with it what a viewer with few descriptions sees. A layer
 //! is a [payload]; protecting it is left to `banyan-coding`.
 
+use banyan_wire::TrackId;
 use bytes::Bytes;
 
 use super::Generation;
@@ -24,6 +25,12 @@ pub enum Layering {
     /// one reference picture while a later one arrives spoils the picture without a trace in the
     /// decoder's log (measured).
     Priority,
+    /// Sound and the low rendition in layer 0, the full rendition in layer 1: who gets only the first
+    /// hears everything and sees a moving picture, a smaller one.
+    Ladder {
+        /// The track that holds the low rendition; see [`low_track`](crate::low_track).
+        low: TrackId,
+    },
 }
 
 impl Layering {
@@ -32,15 +39,20 @@ impl Layering {
     pub const fn layers(self) -> usize {
         match self {
             Self::Single => 1,
-            Self::Priority => 2,
+            Self::Priority | Self::Ladder { .. } => 2,
         }
     }
 
     /// The layer of a unit.
-    const fn layer_of(self, priority: Priority) -> usize {
-        match (self, priority) {
-            (Self::Single, _) | (Self::Priority, Priority::Key | Priority::Audio) => 0,
+    fn layer_of(self, unit: &AccessUnit) -> usize {
+        match (self, unit.priority) {
+            (Self::Single, _)
+            | (Self::Priority, Priority::Key)
+            | (Self::Priority | Self::Ladder { .. }, Priority::Audio) => 0,
             (Self::Priority, Priority::Reference | Priority::Droppable) => 1,
+            (Self::Ladder { low }, Priority::Key | Priority::Reference | Priority::Droppable) => {
+                usize::from(unit.track != low)
+            }
         }
     }
 }
@@ -51,7 +63,7 @@ pub fn split_layers(generation: &Generation, layering: Layering) -> Vec<Bytes> {
     (0..layering.layers())
         .map(|layer| {
             let units = (0u32..).zip(&generation.units);
-            payload::encode(units.filter(|(_, unit)| layering.layer_of(unit.priority) == layer))
+            payload::encode(units.filter(|(_, unit)| layering.layer_of(unit) == layer))
         })
         .collect()
 }
@@ -105,7 +117,8 @@ mod tests {
     #[test]
     fn layers_merge_into_what_was_split() {
         let generation = generation();
-        for layering in [Layering::Single, Layering::Priority] {
+        let ladder = Layering::Ladder { low: TrackId(1) };
+        for layering in [Layering::Single, Layering::Priority, ladder] {
             let layers = split_layers(&generation, layering);
             assert_eq!(layers.len(), layering.layers());
             let layers: Vec<_> = layers.into_iter().map(Some).collect();
@@ -120,6 +133,25 @@ mod tests {
         let priorities: Vec<_> = units.iter().map(|unit| unit.priority).collect();
         assert_eq!(priorities, [Priority::Key, Priority::Audio, Priority::Audio]);
         assert_eq!(merge_layers(&[None, None]), Ok(vec![]));
+    }
+
+    #[test]
+    fn of_a_ladder_the_first_layer_alone_gives_sound_and_the_whole_low_rendition() {
+        let mut generation = generation();
+        let (full, low) = (TrackId(0), TrackId(2));
+        for unit in &mut generation.units {
+            unit.track = if unit.priority == Priority::Audio { TrackId(1) } else { full };
+        }
+        let twins: Vec<_> =
+            generation.units.iter().filter(|unit| unit.track == full).cloned().collect();
+        generation.units.extend(twins.into_iter().map(|unit| AccessUnit { track: low, ..unit }));
+        let layers = split_layers(&generation, Layering::Ladder { low });
+        let base = merge_layers(&[Some(layers[0].clone()), None]).unwrap();
+        let count =
+            |units: &[AccessUnit], track| units.iter().filter(|unit| unit.track == track).count();
+        assert_eq!((base.len(), count(&base, low), count(&base, full)), (6, 4, 0));
+        let rest = merge_layers(&[None, Some(layers[1].clone())]).unwrap();
+        assert_eq!((rest.len(), count(&rest, full)), (4, 4));
     }
 
     #[test]

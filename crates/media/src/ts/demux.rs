@@ -1,6 +1,7 @@
 //! Transport stream → tracks and access units.
 //!
-//! Decides which programme and which of its streams are carried, when enough is known of them to
+//! Decides which programme and which of its streams are carried (of several pictures, that is
+//! [`crate::renditions`]'s), when enough is known of them to
 //! announce them, and what is said about the rest. Finding packets is left to [`super::packets`],
 //! cutting units to [`crate::es`], time to [`crate::timeline`].
 //!
@@ -21,6 +22,7 @@ use super::stream::Stream;
 use crate::access_unit::AccessUnit;
 use crate::error::DemuxError;
 use crate::es::Framed;
+use crate::renditions::{self, Renditions};
 use crate::timeline::Timeline;
 
 /// Bytes of units held back until the tracks are announced; past it, the oldest are dropped.
@@ -136,6 +138,9 @@ pub struct TsDemuxer {
     held_from: Option<MediaTime>,
     announced: Vec<Track>,
     is_announced: bool,
+    renditions: Renditions,
+    /// Pictures that are not carried beside the others.
+    left_out: Vec<TrackId>,
     events: VecDeque<Event>,
     skipped: BTreeSet<(u16, u8)>,
     /// Damage of streams that are gone.
@@ -159,14 +164,20 @@ impl TsDemuxer {
     }
 
     /// Creates a demuxer whose time goes on from that of another.
-    pub(crate) fn with_timeline(timeline: Timeline) -> Self {
-        Self { timeline, ..Self::default() }
+    pub(crate) fn with_timeline(timeline: Timeline, renditions: Renditions) -> Self {
+        Self { timeline, renditions, ..Self::default() }
     }
 
     /// Gives the timeline up, for the stream that comes next.
     pub(crate) fn take_timeline(&mut self) -> Timeline {
         self.timeline.end();
         std::mem::take(&mut self.timeline)
+    }
+
+    /// Creates one that looks for renditions of the programme as told.
+    #[must_use]
+    pub fn with_renditions(renditions: Renditions) -> Self {
+        Self { renditions, ..Self::default() }
     }
 
     /// Takes the next bytes of the stream; they may start and end anywhere.
@@ -358,8 +369,10 @@ impl TsDemuxer {
         }
         let pmt_pid = programme.pmt_pid;
         programme.streams = listed;
-        if self.chosen == Some(pmt_pid) {
-            self.rebuild_streams(pmt_pid);
+        if let Some(chosen) = self.chosen
+            && (chosen == pmt_pid || self.renditions == Renditions::AllProgrammes)
+        {
+            self.rebuild_streams(chosen);
         } else if self.chosen.is_none() {
             self.choose()?;
         }
@@ -402,8 +415,16 @@ impl TsDemuxer {
 
     /// Follows a programme's new list of streams. Streams that stay keep their state and id.
     fn rebuild_streams(&mut self, pmt_pid: u16) {
-        let programme = self.programmes.iter().find(|programme| programme.pmt_pid == pmt_pid);
-        let listed = programme.and_then(|programme| programme.streams.clone()).unwrap_or_default();
+        let (chosen, others): (Vec<_>, Vec<_>) =
+            self.programmes.iter().partition(|programme| programme.pmt_pid == pmt_pid);
+        let entries = |programmes: Vec<&Programme>| -> Vec<StreamEntry> {
+            programmes.iter().filter_map(|programme| programme.streams.clone()).flatten().collect()
+        };
+        let mut listed = entries(chosen);
+        if self.renditions == Renditions::AllProgrammes {
+            let is_video = |entry: &StreamEntry| matches!(entry.content, Content::Carried(codec) if codec.is_video());
+            listed.extend(entries(others).into_iter().filter(is_video));
+        }
         for index in 0..self.streams.len() {
             let is_gone = self.streams.get(index).is_some_and(|old| !listed.contains(&old.entry));
             if is_gone {
@@ -507,6 +528,9 @@ impl TsDemuxer {
     }
 
     fn emit(&mut self, event: Event) {
+        if matches!(&event, Event::AccessUnit(unit) if self.left_out.contains(&unit.track)) {
+            return;
+        }
         if self.is_announced {
             self.events.push_back(event);
             return;
@@ -548,7 +572,9 @@ impl TsDemuxer {
         if is_time_up || is_late || self.streams.iter().all(is_known) {
             self.is_announced = true;
             self.announce_changes();
-            self.events.append(&mut self.held);
+            for event in std::mem::take(&mut self.held) {
+                self.emit(event);
+            }
             self.held_bytes = 0;
         }
     }
@@ -557,6 +583,13 @@ impl TsDemuxer {
         let mut tracks: Vec<Track> =
             self.streams.iter().filter_map(|stream| stream.track.clone()).collect();
         tracks.sort_by_key(|track| track.id);
+        self.left_out = renditions::assign(&mut tracks, self.renditions);
+        for id in self.left_out.clone() {
+            let entry = self.streams.iter().find(|stream| stream.id == id);
+            if let Some(entry) = entry.map(|stream| stream.entry.clone()) {
+                self.skip(&entry, renditions::LEFT_OUT);
+            }
+        }
         // Without the picture that belongs to it, keep what was said until there is one again.
         let needs_video = self.streams.iter().any(Stream::is_video);
         let is_enough = |track: &Track| track.codec.is_video() == needs_video;

@@ -145,8 +145,8 @@ impl Assembler {
     /// Rebuilds a layer; `None` until enough chunks of each of its columns are here.
     ///
     /// With all data chunks here this is one copy, and none at all where the first chunk holds
-    /// the layer; otherwise about 180 µs for each batch of columns decoded, and a few hundred
-    /// MB/s or more.
+    /// the layer; otherwise some 400 MB/s, and a few tens of microseconds for each batch of columns
+    /// decoded.
     #[must_use]
     pub fn layer(&self, layer: usize) -> Option<Bytes> {
         let length = self.layout.layers().get(layer)?.length as usize;

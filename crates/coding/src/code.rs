@@ -6,12 +6,15 @@
 //! threshold K has no parity.
 //!
 //! The code works on 16-bit symbols, byte j of each half of a 64-byte block, so columns of whole
-//! blocks may be laid end to end and decoded as one. The assembler does so, for the decoder costs
-//! about 180 µs a call however little it is given. A column that is not whole blocks must come
+//! blocks may be laid end to end and decoded as one. The assembler does so, for each call has to find
+//! out anew where the erasures are ([`crate::engine`]). A column that is not whole blocks must come
 //! last.
 
 use bytes::Bytes;
-use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
+use reed_solomon_simd::ReedSolomonEncoder;
+use reed_solomon_simd::rate::{DefaultRateDecoder, RateDecoder as _};
+
+use crate::engine::FewShards;
 
 /// Makes the parity of columns that share a code.
 pub(crate) struct ColumnCoder {
@@ -66,7 +69,9 @@ pub(crate) fn recover<T: AsRef<[u8]>>(
     length: usize,
     shards: impl IntoIterator<Item = (usize, T)>,
 ) -> Vec<(usize, Bytes)> {
-    let mut decoder = ReedSolomonDecoder::new(threshold, stripes - threshold, length).expect(VALID);
+    let engine = FewShards::default();
+    let mut decoder =
+        DefaultRateDecoder::new(threshold, stripes - threshold, length, engine, None).expect(VALID);
     for (shard, bytes) in shards {
         let added = match shard.checked_sub(threshold) {
             None => decoder.add_original_shard(shard, bytes),

@@ -54,6 +54,7 @@
 mod assembler;
 mod code;
 mod encode;
+mod engine;
 pub mod thresholds;
 
 pub use assembler::Assembler;

@@ -6,6 +6,8 @@
 //!   memory   RSS of one viewer
 //!   join     connections and time it takes to join 64 peers
 //!   forest   the trees of 128 viewers     against those of the simulator
+//!   coding   speed of the code            against the bare Reed–Solomon library
+//!   quality  what viewers see             against striping and temporal polyphase
 //! ```
 //!
 //! Decides the command line. A yardstick is a ratio of two things measured under the same load, so
@@ -13,16 +15,20 @@
 //! bench says how busy it was.
 
 mod broadcast;
+mod coding;
 mod forest;
 mod join;
 mod memory;
 mod meter;
 mod payload;
+mod quality;
 mod relay;
 mod report;
 mod roles;
 mod swarm;
 mod units;
+
+use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
@@ -35,6 +41,10 @@ struct Arguments {
     /// Print JSON instead of a table.
     #[arg(long, global = true)]
     json: bool,
+    /// Also write what was found to this file: Markdown if it ends in .md, JSON if in .json, else the
+    /// table. May be given more than once.
+    #[arg(long, global = true, value_name = "FILE")]
+    out: Vec<PathBuf>,
     #[command(subcommand)]
     bench: Bench,
 }
@@ -51,6 +61,10 @@ enum Bench {
     Join(join::Options),
     /// The forest of a swarm against that of the simulator; fails where they differ.
     Forest(forest::Options),
+    /// Speed of the code against the bare Reed–Solomon library.
+    Coding(coding::Options),
+    /// What viewers see of the descriptions that arrive, for several ways of making them.
+    Quality(quality::Options),
     /// A process of another bench.
     #[command(hide = true)]
     Role {
@@ -73,9 +87,14 @@ async fn main() -> Result<()> {
         Bench::Memory(options) => memory::measure(options).await?,
         Bench::Join(options) => join::measure(options).await?,
         Bench::Forest(options) => forest::measure(options).await?,
+        Bench::Coding(options) => coding::measure(&options)?,
+        Bench::Quality(options) => quality::measure(&options)?,
         Bench::Role { role } => return roles::run(&role).await,
     };
     report.print(arguments.json);
+    for path in &arguments.out {
+        report.save(path)?;
+    }
     ensure!(!is_strict || report.is_met(), "a goal was missed");
     Ok(())
 }

@@ -25,6 +25,20 @@ pub(crate) fn process_cpu() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(time.tv_nsec).unwrap_or(0))
 }
 
+/// Processor time the children of this process used, those that have been waited for.
+pub(crate) fn children_cpu() -> Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat").context("reading /proc/self/stat")?;
+    // The name in parentheses may hold blanks; the times are the 16th and 17th field.
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks: f64 = rest
+        .split_whitespace()
+        .skip(13)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum();
+    Ok(Duration::from_secs_f64(ticks / TICKS))
+}
+
 /// Processor time all processes of this machine have used, on all cores.
 fn machine_cpu() -> Result<Duration> {
     let stat = fs::read_to_string("/proc/stat").context("reading /proc/stat")?;

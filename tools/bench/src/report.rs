@@ -1,9 +1,13 @@
-//! What a bench found, as a table for people or as JSON for machines. The only place that prints.
+//! What a bench found, as a table for people, as Markdown for documents or as JSON for machines. The
+//! only place that prints.
 //!
 //! Decides how figures and goals look. Which goals there are is left to the benches.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
 
+use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
 /// A column of figures.
@@ -82,6 +86,42 @@ impl Report {
     /// Prints it.
     pub(crate) fn print(&self, as_json: bool) {
         line(if as_json { self.json().to_string() } else { self.text() }.trim_end());
+    }
+
+    /// Writes it to a file: Markdown if that ends in `.md`, JSON if in `.json`, else the table.
+    pub(crate) fn save(&self, path: &Path) -> Result<()> {
+        let text = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("md") => self.markdown(),
+            Some("json") => format!("{}\n", self.json()),
+            _ => self.text(),
+        };
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    fn markdown(&self) -> String {
+        let mut text = format!("{}\n\n|", self.title);
+        for name in std::iter::once("").chain(self.columns.iter().map(|column| column.name)) {
+            let _ = write!(text, " {name} |");
+        }
+        let _ = write!(text, "\n|---|{}", "--:|".repeat(self.columns.len()));
+        for (name, cells) in &self.rows {
+            let _ = write!(text, "\n| {name} |");
+            for (column, cell) in self.columns.iter().zip(cells) {
+                let _ = match cell {
+                    Some(value) => write!(text, " {value:.0$} |", column.decimals),
+                    None => write!(text, " |"),
+                };
+            }
+        }
+        text.push_str("\n\n");
+        for goal in &self.goals {
+            let (what, value, limit) = (goal.what, goal.value, goal.limit);
+            let _ = writeln!(text, "- {what}: {value:.3}, goal {limit}: {}", goal.verdict());
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "- {note}");
+        }
+        text
     }
 
     fn json(&self) -> Value {
@@ -172,6 +212,33 @@ mod tests {
             report.text(),
             "bench\n\n        CPU-s/GB\nours         4.2\ntheirs         -\n\n"
         );
+    }
+
+    #[test]
+    fn markdown_is_a_table_and_a_list() {
+        let mut report = Report::new("bench".to_owned(), &[Column { name: "MB", decimals: 1 }]);
+        report.row("ours", vec![Some(4.25)]);
+        report.row("theirs", vec![None]);
+        report.goal("MB", 4.0, 80.0);
+        assert_eq!(
+            report.markdown(),
+            "bench\n\n|  | MB |\n|---|--:|\n| ours | 4.2 |\n| theirs | |\n\n\
+             - MB: 4.000, goal 80: met\n"
+        );
+    }
+
+    #[test]
+    fn the_name_of_a_file_says_what_it_holds() -> Result<()> {
+        let mut report = Report::new("bench".to_owned(), &[Column { name: "MB", decimals: 1 }]);
+        report.row("ours", vec![Some(4.0)]);
+        let directory = tempfile::tempdir()?;
+        for (name, begin) in [("a.md", "bench\n\n|"), ("a.json", "{\""), ("a.txt", "bench\n\n ")] {
+            let path = directory.path().join(name);
+            report.save(&path)?;
+            assert!(fs::read_to_string(&path)?.starts_with(begin), "{name}");
+        }
+        assert!(report.save(&directory.path().join("no/such.md")).is_err());
+        Ok(())
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! One face for all live inputs.
 //!
-//! Decides which demuxer a live byte stream gets. In this version all of stdin, UDP and TCP carry a
-//! transport stream, so there is one; files are left to [`crate::Mp4Reader`].
+//! Decides nothing but that transport streams and FLV are handled alike; files are left to
+//! [`crate::Mp4Reader`].
 
 use crate::error::DemuxError;
+use crate::flv::FlvDemuxer;
 use crate::ts::demux::{DemuxStats, Event, TsDemuxer};
 
 /// Reads a live byte stream.
@@ -12,6 +13,8 @@ use crate::ts::demux::{DemuxStats, Event, TsDemuxer};
 pub enum Demuxer {
     /// An MPEG transport stream.
     Ts(Box<TsDemuxer>),
+    /// FLV, as RTMP carries it too.
+    Flv(Box<FlvDemuxer>),
 }
 
 impl Demuxer {
@@ -19,6 +22,12 @@ impl Demuxer {
     #[must_use]
     pub fn ts() -> Self {
         Self::Ts(Box::default())
+    }
+
+    /// Creates a demuxer for an FLV stream.
+    #[must_use]
+    pub fn flv() -> Self {
+        Self::Flv(Box::default())
     }
 
     /// Takes the next bytes; see [`TsDemuxer::push`].
@@ -29,6 +38,7 @@ impl Demuxer {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DemuxError> {
         match self {
             Self::Ts(demuxer) => demuxer.push(bytes),
+            Self::Flv(demuxer) => demuxer.push(bytes),
         }
     }
 
@@ -37,6 +47,7 @@ impl Demuxer {
     pub fn poll(&mut self) -> Option<Event> {
         match self {
             Self::Ts(demuxer) => demuxer.poll(),
+            Self::Flv(demuxer) => demuxer.poll(),
         }
     }
 
@@ -48,6 +59,7 @@ impl Demuxer {
     pub fn finish(&mut self) -> Result<(), DemuxError> {
         match self {
             Self::Ts(demuxer) => demuxer.finish(),
+            Self::Flv(demuxer) => demuxer.finish(),
         }
     }
 
@@ -56,6 +68,7 @@ impl Demuxer {
     pub fn stats(&self) -> DemuxStats {
         match self {
             Self::Ts(demuxer) => demuxer.stats(),
+            Self::Flv(demuxer) => demuxer.stats(),
         }
     }
 }

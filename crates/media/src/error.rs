@@ -33,6 +33,9 @@ pub enum DemuxError {
     /// There are programmes, but no video stream in any.
     #[error("the programme has no video stream")]
     NoVideo,
+    /// The tags of an FLV stream do not follow one another: there is no finding the next.
+    #[error("the flv stream is damaged: {0}")]
+    DamagedFlv(&'static str),
     /// An H.264 stream is announced, but its parameter sets never came.
     #[error("the programme's h264 stream has no parameter sets, so nothing of it can be decoded")]
     NoParameterSets,

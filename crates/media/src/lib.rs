@@ -23,6 +23,7 @@ mod audio;
 mod demuxer;
 mod error;
 mod es;
+mod flv;
 mod generation;
 mod h264;
 mod mp4;
@@ -33,6 +34,7 @@ pub use access_unit::{AccessUnit, Priority};
 pub use demuxer::Demuxer;
 pub use error::{DemuxError, Mp4Error, PacerFull, PayloadError};
 pub use es::MAX_ACCESS_UNIT;
+pub use flv::FlvDemuxer;
 pub use generation::layers::{Layering, merge_layers, split_layers};
 pub use generation::payload;
 pub use generation::{

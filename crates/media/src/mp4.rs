@@ -10,7 +10,7 @@
 //! through.
 
 mod boxes;
-mod entry;
+pub(crate) mod entry;
 mod tables;
 
 use std::io::{Read, Seek, SeekFrom};
@@ -355,14 +355,14 @@ fn rescale(time: i64, timescale: u32) -> i64 {
 
 /// A sample as an access unit's bytes.
 #[derive(Debug)]
-struct Converted {
-    random_access: bool,
-    priority: Priority,
-    data: Bytes,
+pub(crate) struct Converted {
+    pub(crate) random_access: bool,
+    pub(crate) priority: Priority,
+    pub(crate) data: Bytes,
 }
 
 /// The description of a track of which nothing but its codec is known.
-fn blank_track(codec: Codec) -> Track {
+pub(crate) fn blank_track(codec: Codec) -> Track {
     Track {
         id: TrackId(0),
         codec,

@@ -15,14 +15,14 @@ use crate::h264::{self, DELIMITER, LONG_START_CODE, ParameterSets, nal_type};
 
 /// A track's description, and how to convert its samples.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) format: Format,
-    pub(super) track: Track,
+pub(crate) struct Entry {
+    pub(crate) format: Format,
+    pub(crate) track: Track,
 }
 
 /// How samples are stored.
 #[derive(Debug)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// NAL units, each after its length in so many bytes (1 to 4).
     Avc { length_size: usize, sets: Bytes },
     /// Raw AAC frames.
@@ -78,7 +78,16 @@ fn read_avc(body: &Bytes) -> Option<Entry> {
     fields.skip(24)?;
     let (width, height) = (fields.u16()?, fields.u16()?);
     let config = child(&body.slice(VISUAL_LEN.min(body.len())..), b"avcC")?;
-    let mut fields = Fields::new(&config);
+    let mut entry = avc(&config)?;
+    if (entry.track.width, entry.track.height) == (0, 0) {
+        (entry.track.width, entry.track.height) = (width, height);
+    }
+    Some(entry)
+}
+
+/// H.264 as an AVCDecoderConfigurationRecord describes it (ISO/IEC 14496-15, 5.3.3.1).
+pub(crate) fn avc(config: &[u8]) -> Option<Entry> {
+    let mut fields = Fields::new(config);
     fields.skip(4)?;
     let length_size = usize::from(fields.u8()? & 3) + 1;
     let mut sets = ParameterSets::default();
@@ -94,10 +103,7 @@ fn read_avc(body: &Bytes) -> Option<Entry> {
     }
     let mut track = blank_track(Codec::H264);
     track.config = sets.annex_b();
-    (track.width, track.height) = match sets.size() {
-        (0, 0) => (width, height),
-        size => size,
-    };
+    (track.width, track.height) = sets.size();
     let format = Format::Avc { length_size, sets: track.config.clone() };
     Some(Entry { format, track })
 }
@@ -136,12 +142,7 @@ fn read_mp4a(body: &Bytes) -> Result<Entry, String> {
     let (object_type, config) = read_descriptors(&descriptors).ok_or_else(unknown)?;
     match object_type {
         0x40 | 0x66..=0x68 => {
-            let config = AacConfig::read(config).ok_or("a kind of aac that adts cannot carry")?;
-            let mut track = blank_track(Codec::Aac);
-            track.sample_rate = config.rate();
-            track.channels = config.channels();
-            track.config = config.to_bytes();
-            Ok(Entry { format: Format::Aac(config), track })
+            aac(config).ok_or_else(|| "a kind of aac that adts cannot carry".to_owned())
         }
         0x69 | 0x6b => read_sound(body, Codec::Mp3).ok_or_else(unknown),
         0xa5 => read_sound(body, Codec::Ac3).ok_or_else(unknown),
@@ -150,6 +151,16 @@ fn read_mp4a(body: &Bytes) -> Result<Entry, String> {
         0xdd => Err("vorbis".to_owned()),
         _ => Err(unknown()),
     }
+}
+
+/// AAC as an AudioSpecificConfig describes it; `None` if ADTS cannot carry it.
+pub(crate) fn aac(config: &[u8]) -> Option<Entry> {
+    let config = AacConfig::read(config)?;
+    let mut track = blank_track(Codec::Aac);
+    track.sample_rate = config.rate();
+    track.channels = config.channels();
+    track.config = config.to_bytes();
+    Some(Entry { format: Format::Aac(config), track })
 }
 
 /// The object type and the decoder's configuration of an `esds` box (ISO/IEC 14496-1, 7.2.6).
@@ -198,7 +209,7 @@ fn descriptor<'a>(fields: &mut Fields<'a>, tag: u8) -> Option<&'a [u8]> {
 
 impl Format {
     /// A sample as an access unit; `None` if it makes no sense.
-    pub(super) fn convert(&self, sample: Vec<u8>) -> Option<Converted> {
+    pub(crate) fn convert(&self, sample: Vec<u8>) -> Option<Converted> {
         let sound = |data| Converted { random_access: true, priority: Priority::Audio, data };
         match self {
             Self::Avc { length_size, sets } => convert_avc(&sample, *length_size, sets),

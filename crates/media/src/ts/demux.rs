@@ -54,6 +54,11 @@ pub enum Event {
         /// What it is, or why it is not carried.
         reason: &'static str,
     },
+    /// The sound is not carried; said once. Of inputs that have one stream of sound and no PIDs.
+    SoundSkipped {
+        /// Its codec, as a lower-case name.
+        codec: &'static str,
+    },
     /// The input's clock jumped, as when an encoder restarts or a file begins again. Media time goes
     /// on as if it had not.
     Discontinuity,
@@ -470,7 +475,10 @@ impl TsDemuxer {
         }
         let last = self.held.iter().rev().find_map(|event| match event {
             Event::AccessUnit(unit) => Some(unit.dts),
-            Event::Tracks(_) | Event::Skipped { .. } | Event::Discontinuity => None,
+            Event::Tracks(_)
+            | Event::Skipped { .. }
+            | Event::SoundSkipped { .. }
+            | Event::Discontinuity => None,
         });
         let is_late = match (self.held_from, last) {
             (Some(first), Some(last)) => last - first > HOLD_TIME,

@@ -468,7 +468,10 @@ const AUDIO_ID: TrackId = TrackId(1);
 /// carried.
 fn read_config(content: Content, config: &[u8]) -> Result<Option<Entry>, &'static str> {
     match content {
-        Content::Known(Codec::H264) => Ok(entry::avc(config)),
+        // Without parameter sets nothing can be decoded.
+        Content::Known(Codec::H264) => {
+            Ok(entry::avc(config).filter(|entry| !entry.track.config.is_empty()))
+        }
         Content::Known(Codec::Aac) => {
             entry::aac(config).map(Some).ok_or("a kind of aac that adts cannot carry")
         }

@@ -98,7 +98,9 @@ pub struct Demo {
 /// Options of `publish`.
 #[derive(Args, Clone, Debug)]
 pub struct Publish {
-    /// - (stdin), FILE (.ts, .mp4, .mkv, .webm), udp://HOST:PORT or tcp://HOST:PORT (both listen there)
+    /// FILE (.ts, .mp4, .mkv, .webm), - (stdin), or where to listen for an encoder: rtmp://HOST:PORT/APP/KEY,
+    /// srt://HOST:PORT?passphrase=…&pbkeylen=…&streamid=…&latency=MILLISECONDS (all optional),
+    /// udp://HOST:PORT?localaddr=INTERFACE (a multicast group is joined) or tcp://HOST:PORT
     #[arg(value_parser = input)]
     pub input: Input,
     /// Title of the broadcast

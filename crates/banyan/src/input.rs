@@ -1,10 +1,12 @@
 //! What a publisher can read from, as a stream of tracks and generations.
 //!
 //! ```text
-//!   stdin ─ thread ─┐
-//!   udp:// ─ task ──┼─ pieces ─▶ cutter: demuxer, generation builder ─ items ─▶ publisher
-//!   tcp:// ─ task ──┘                                                    ▲
-//!   file ── thread: reader, generation builder ──────────────────────────┘
+//!   stdin ──────── thread ─┐
+//!   tcp:// ── tasks ─┐     │
+//!   rtmp:// ─ tasks ─┤     ├─ pieces ─▶ cutter: demuxer, splice, generation builder ─ items ─▶ publisher
+//!   srt:// ── task ──┼─ door                                                      ▲
+//!   udp:// ── task ──┘                                                            │
+//!   file ── thread: reader, generation builder ───────────────────────────────────┘
 //! ```
 //!
 //! Decides which inputs there are, and that an encoder may stall, end and come back: what has
@@ -13,6 +15,14 @@
 mod cutter;
 mod file;
 mod live;
+pub mod options;
+mod rtmp;
+mod session;
+mod splice;
+mod srt;
+#[cfg(test)]
+mod tests_live;
+mod udp;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -33,14 +43,18 @@ pub(crate) const ITEMS: usize = 8;
 /// Where a programme comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A stream on stdin: MPEG-TS, fragmented MP4, Matroska or WebM.
+    /// A stream on stdin: MPEG-TS, fragmented MP4, Matroska, WebM or FLV.
     Stdin,
     /// A file: `.ts`, `.mp4`, `.mkv` or `.webm`.
     File(PathBuf),
-    /// Datagrams of a stream, best of MPEG-TS, received at HOST:PORT.
-    Udp(String),
+    /// Datagrams of an MPEG transport stream, plain or in RTP.
+    Udp(options::Udp),
     /// A connection that brings a stream as on stdin, accepted at HOST:PORT.
     Tcp(String),
+    /// An SRT caller that brings the same.
+    Srt(options::Srt),
+    /// An RTMP publisher.
+    Rtmp(options::Rtmp),
 }
 
 impl FromStr for Input {
@@ -53,21 +67,17 @@ impl FromStr for Input {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Ok(Self::File(PathBuf::from(text)));
         };
-        // ffmpeg's options (`?pkt_size=1316`) mean nothing to a receiver.
-        let address = rest.split(['?', '/']).next().unwrap_or_default().to_owned();
         match scheme {
-            "udp" | "tcp" if address.rsplit_once(':').is_none_or(|(_, port)| port.is_empty()) => {
-                Err(format!("{scheme}:// needs a host and a port: {scheme}://127.0.0.1:9000"))
-            }
-            "udp" => Ok(Self::Udp(address)),
-            "tcp" => Ok(Self::Tcp(address)),
-            "srt" | "rtmp" | "rtmps" => Err(format!(
-                "{scheme}:// is not in this version: send MPEG-TS to udp://HOST:PORT or \
-                 tcp://HOST:PORT, or pipe it in with -"
-            )),
+            "udp" | "rtp" => options::Udp::read(rest).map(Self::Udp),
+            "tcp" => options::tcp(rest).map(Self::Tcp),
+            "srt" => options::Srt::read(rest).map(Self::Srt),
+            "rtmp" => options::Rtmp::read(rest).map(Self::Rtmp),
+            "rtmps" => Err("rtmps:// is not in this version: use rtmp://, or srt:// with a \
+                            passphrase where others can listen"
+                .to_owned()),
             _ => Err(format!(
-                "{scheme}:// is no input: use -, a .ts, .mp4, .mkv or .webm file, udp://HOST:PORT or \
-                 tcp://HOST:PORT"
+                "{scheme}:// is no input: use -, a .ts, .mp4, .mkv or .webm file, rtmp://HOST:PORT/APP/KEY, \
+                 srt://HOST:PORT, udp://HOST:PORT or tcp://HOST:PORT"
             )),
         }
     }
@@ -78,8 +88,11 @@ impl fmt::Display for Input {
         match self {
             Self::Stdin => f.write_str("stdin"),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Udp(udp) => write!(f, "udp://{}", udp.address),
             Self::Tcp(address) => write!(f, "tcp://{address}"),
+            // Without what is secret.
+            Self::Srt(srt) => write!(f, "srt://{}", srt.address),
+            Self::Rtmp(rtmp) => write!(f, "rtmp://{}/{}", rtmp.address, rtmp.app),
         }
     }
 }
@@ -152,8 +165,10 @@ pub(crate) async fn open(input: &Input, reading: Reading) -> Outcome<OpenInput> 
             file.start(reading, sender);
         }
         Input::Stdin => live::stdin(reading, sender),
-        Input::Udp(address) => live::udp(address, reading, sender).await?,
+        Input::Udp(udp) => udp::udp(udp, reading, sender).await?,
         Input::Tcp(address) => live::tcp(address, reading, sender).await?,
+        Input::Srt(srt) => srt::srt(srt, reading, sender).await?,
+        Input::Rtmp(rtmp) => rtmp::rtmp(rtmp, reading, sender).await?,
     }
     let needs_pacing = matches!(input, Input::File(_));
     Ok(OpenInput { items, needs_pacing, totals })
@@ -167,19 +182,24 @@ mod tests {
     fn inputs_are_told_apart_by_their_form() {
         assert_eq!("-".parse(), Ok(Input::Stdin));
         assert_eq!("a/b.ts".parse(), Ok(Input::File("a/b.ts".into())));
-        assert_eq!(
-            "udp://127.0.0.1:9000?pkt_size=1316".parse(),
-            Ok(Input::Udp("127.0.0.1:9000".into()))
-        );
-        assert_eq!("tcp://[::1]:9000".parse(), Ok(Input::Tcp("[::1]:9000".into())));
+        for text in [
+            "udp://127.0.0.1:9000",
+            "tcp://[::1]:9000",
+            "srt://0.0.0.0:9000",
+            "rtmp://127.0.0.1:1935/live",
+        ] {
+            let input: Input = text.parse().expect(text);
+            assert_eq!(input.to_string(), text);
+        }
+        let secret: Input = "rtmp://127.0.0.1:1935/live/abc".parse().expect("an input");
+        assert_eq!(secret.to_string(), "rtmp://127.0.0.1:1935/live");
     }
 
     #[test]
-    fn inputs_of_later_versions_say_so() {
-        for url in ["srt://127.0.0.1:9000", "rtmp://127.0.0.1/app/key"] {
-            assert!(url.parse::<Input>().expect_err("not yet").contains("not in this version"));
-        }
-        assert!("http://example.org/a.ts".parse::<Input>().is_err());
-        assert!("udp://9000".parse::<Input>().is_err());
+    fn what_is_no_input_is_told_what_is_one() {
+        let error = |text: &str| text.parse::<Input>().expect_err(text);
+        assert!(error("rtmps://127.0.0.1/app/key").contains("not in this version"));
+        assert!(error("http://example.org/a.ts").contains("is no input"));
+        assert!(error("udp://9000").contains("needs a host and a port"));
     }
 }

@@ -28,9 +28,10 @@ const NEVER: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_cannot_be_asked_for_is_refused_with_exit_code_2() {
-    let cases: [(&[&str], &str); 13] = [
-        (&["publish", "srt://127.0.0.1:9000"], "not in this version"),
-        (&["publish", "rtmp://127.0.0.1/app/key"], "not in this version"),
+    let cases: [(&[&str], &str); 14] = [
+        (&["publish", "rtmps://127.0.0.1/app/key"], "not in this version"),
+        (&["publish", "rtmp://127.0.0.1"], "needs an app"),
+        (&["publish", "srt://127.0.0.1:9000?passphrase=short"], "10 to 79 bytes"),
         (&["publish", "http://127.0.0.1/a.ts"], "is no input"),
         (&["publish", "-", "--stripes", "12"], "power of two"),
         (&["publish", "-", "--upload", "0"], "--upload"),
@@ -141,10 +142,17 @@ fn taken_ports_are_named_together_with_the_option_to_change() {
         assert!(stderr(&output).contains(&listen), "{}", stderr(&output));
         assert!(output.stdout.is_empty());
     }
-    let input = format!("tcp://{taken_http}");
-    let output = scene.run(&["publish", &input, "--listen", LOOPBACK]);
-    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-    assert_one_line(&output, "the port is taken");
+    let taken_udp = udp.local_addr().unwrap();
+    for input in [
+        format!("tcp://{taken_http}"),
+        format!("rtmp://{taken_http}/live"),
+        format!("udp://{taken_udp}"),
+        format!("srt://{taken_udp}"),
+    ] {
+        let output = scene.run(&["publish", &input, "--listen", LOOPBACK]);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert_one_line(&output, "the port is taken");
+    }
     assert_eq!(scene.files(), [""; 0]);
 }
 

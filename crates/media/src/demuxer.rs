@@ -5,6 +5,7 @@
 //! Files whose index stands at the end are left to [`crate::Mp4Reader`].
 
 use crate::error::DemuxError;
+use crate::flv::FlvDemuxer;
 use crate::matroska::MatroskaDemuxer;
 use crate::mp4::live::Mp4Demuxer;
 use crate::probe::{Container, SNIFF_LEN, sniff};
@@ -16,7 +17,7 @@ use crate::ts::demux::{DemuxStats, Event, TsDemuxer};
 const SHORT_SNIFF_LEN: usize = 64;
 
 /// Reads a live byte stream of any container that is carried live: MPEG transport streams,
-/// fragmented MP4 (and files whose index stands in front), Matroska and WebM.
+/// fragmented MP4 (and files whose index stands in front), Matroska and WebM, FLV.
 ///
 /// Push bytes of any length, then drain the events; the queue of events is as long as what was
 /// pushed and not drained.
@@ -41,6 +42,7 @@ enum Inner {
     Ts(Box<TsDemuxer>),
     Mp4(Box<Mp4Demuxer>),
     Matroska(Box<MatroskaDemuxer>),
+    Flv(Box<FlvDemuxer>),
 }
 
 /// Does the same with whichever demuxer it is.
@@ -51,6 +53,7 @@ macro_rules! each {
             Inner::Ts($name) => $what,
             Inner::Mp4($name) => $what,
             Inner::Matroska($name) => $what,
+            Inner::Flv($name) => $what,
         }
     };
 }
@@ -68,6 +71,12 @@ impl Demuxer {
         Self::new(Inner::Ts(Box::default()))
     }
 
+    /// Creates a demuxer for an FLV stream.
+    #[must_use]
+    pub fn flv() -> Self {
+        Self::new(Inner::Flv(Box::default()))
+    }
+
     fn new(inner: Inner) -> Self {
         Self {
             inner,
@@ -77,10 +86,13 @@ impl Demuxer {
         }
     }
 
-    /// Looks for renditions of the programme as told, in the streams that follow.
+    /// Looks for renditions of the programme as told. For a demuxer that has taken nothing yet.
     #[must_use]
-    pub const fn with_renditions(mut self, renditions: Renditions) -> Self {
+    pub fn with_renditions(mut self, renditions: Renditions) -> Self {
         self.renditions = renditions;
+        if let Inner::Ts(demuxer) = &mut self.inner {
+            **demuxer = TsDemuxer::with_renditions(renditions);
+        }
         self
     }
 
@@ -100,7 +112,7 @@ impl Demuxer {
         let (first, rest) = bytes.split_at(missing.min(bytes.len()));
         head.extend_from_slice(first);
         let is_named = head.len() >= SHORT_SNIFF_LEN
-            && matches!(sniff(head), Container::Mp4 | Container::Matroska);
+            && matches!(sniff(head), Container::Mp4 | Container::Matroska | Container::Flv);
         if head.len() < SNIFF_LEN && !is_named {
             return Ok(());
         }
@@ -157,6 +169,7 @@ impl Demuxer {
             Container::Matroska => {
                 Inner::Matroska(Box::new(MatroskaDemuxer::with_timeline(timeline)))
             }
+            Container::Flv => Inner::Flv(Box::new(FlvDemuxer::with_timeline(timeline))),
             Container::MpegTs | Container::Unknown(_) => {
                 let renditions = self.renditions;
                 let anew = || Box::new(TsDemuxer::with_timeline(timeline, renditions));
@@ -179,6 +192,10 @@ impl Demuxer {
                 timeline: Timeline::default(),
             },
             Inner::Mp4(mut demuxer) => {
+                self.past = self.past.plus(stats);
+                next(demuxer.take_timeline())
+            }
+            Inner::Flv(mut demuxer) => {
                 self.past = self.past.plus(stats);
                 next(demuxer.take_timeline())
             }

@@ -27,6 +27,7 @@ mod cmaf;
 mod demuxer;
 mod error;
 mod es;
+mod flv;
 mod generation;
 mod h264;
 mod hevc;
@@ -49,6 +50,7 @@ pub use cmaf::{CmafMuxer, Fragment, Init};
 pub use demuxer::Demuxer;
 pub use error::{DemuxError, Mp4Error, PacerFull, PayloadError};
 pub use es::MAX_ACCESS_UNIT;
+pub use flv::FlvDemuxer;
 pub use generation::layers::{Layering, merge_layers, split_layers};
 pub use generation::payload;
 pub use generation::{

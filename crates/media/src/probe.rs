@@ -17,6 +17,8 @@ pub enum Container {
     Mp4,
     /// Matroska or WebM.
     Matroska,
+    /// FLV.
+    Flv,
     /// None of them; the hint says what it looks like.
     Unknown(Hint),
 }
@@ -101,6 +103,8 @@ pub fn sniff(head: &[u8]) -> Container {
         Container::MpegTs
     } else if matches!(hint, Hint::Matroska | Hint::WebM) {
         Container::Matroska
+    } else if hint == Hint::Flv {
+        Container::Flv
     } else {
         Container::Unknown(hint)
     }
@@ -112,6 +116,7 @@ pub(crate) fn looks_like(head: &[u8]) -> Hint {
         Container::MpegTs => Hint::MpegTs,
         Container::Mp4 => Hint::Mp4,
         Container::Matroska => Hint::Matroska,
+        Container::Flv => Hint::Flv,
         Container::Unknown(hint) => hint,
     }
 }
@@ -204,9 +209,8 @@ mod tests {
 
     #[test]
     fn other_formats_get_a_helpful_hint() {
-        let cases: [(&[u8], Hint); 7] = [
+        let cases: [(&[u8], Hint); 6] = [
             (b"", Hint::Empty),
-            (b"FLV\x01\x05\0\0\0\x09", Hint::Flv),
             (b"RIFF\x10\0\0\0AVI LIST", Hint::Avi),
             (b"OggS\0\x02", Hint::Ogg),
             (b"\0\0\0\x01\x67\x64\0\x1f", Hint::RawVideo),

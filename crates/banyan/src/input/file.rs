@@ -96,7 +96,7 @@ impl FileInput {
         let container = sniff(&head[..length]);
         match &container {
             Container::Unknown(hint) => Err(Failure::failed(format!("{}: {hint}", path.display()))),
-            Container::MpegTs | Container::Mp4 | Container::Matroska => {
+            Container::MpegTs | Container::Mp4 | Container::Matroska | Container::Flv => {
                 Ok(Self { path: path.to_owned(), container })
             }
         }
@@ -144,7 +144,7 @@ impl FileInput {
         let file = BufReader::new(open(&self.path)?);
         let result = match self.container {
             Container::Mp4 => read_mp4(file, reading, take),
-            Container::MpegTs | Container::Matroska | Container::Unknown(_) => {
+            Container::MpegTs | Container::Matroska | Container::Flv | Container::Unknown(_) => {
                 read_stream(file, reading, take)
             }
         };

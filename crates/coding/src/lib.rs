@@ -54,6 +54,8 @@
 mod assembler;
 mod code;
 mod encode;
+pub mod optimise;
+pub mod redundancy;
 pub mod thresholds;
 
 pub use assembler::Assembler;

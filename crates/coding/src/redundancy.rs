@@ -38,8 +38,9 @@ const FULL_GAIN: u32 = 1;
 /// in one generation of so many. With 20 a single layer has the threshold that was measured to be
 /// best, or one below it, at each rate of loss from 2 to 20 % (see [`thresholds`]).
 const GENERATIONS_PER_SOURCE: u64 = 20;
-/// Coded ÷ source that a calm broadcast may cost, in thousandths; bounds the floor of the base.
-const CALM_PERMILLE: u64 = 1_200;
+/// Coded ÷ source that a calm broadcast may cost, in thousandths; bounds the floor of the base. With
+/// what pads shards of small generations it stays within 1.2.
+const CALM_PERMILLE: u64 = 1_195;
 /// Generations over which lengths of layers are smoothed: some groups of pictures.
 const LENGTH_MEMORY: u64 = 32;
 
@@ -136,8 +137,8 @@ impl Plan {
     ///
     /// - Everything above the base: ⌈14/16 K⌉, so that two lost descriptions of 16, one death at the
     ///   top of two trees, cost nothing before anybody has reported them.
-    /// - The base of one rendition: ⌈12/16 K⌉, or the next that keeps a calm broadcast at 1.2 × the
-    ///   source (where the base is most of the bytes, as in one layer, that is ⌈14/16 K⌉ too).
+    /// - The base of one rendition: ⌈12/16 K⌉, or the next that keeps a calm broadcast within
+    ///   1.2 × the source (where the base is most of the bytes, as in one layer, that is ⌈14/16 K⌉ too).
     /// - The low rendition: ⌈6/16 K⌉, for those who have few stripes.
     ///
     /// Below K = 8 there is no room for any of this and the defaults are the ceilings.

@@ -6,8 +6,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use banyan_coding::{Layer, thresholds};
-use banyan_core::{Config, Event, Role};
+use banyan_coding::redundancy::{Plan, Redundancy};
+use banyan_coding::{Layer, description_length};
+use banyan_core::{Audience, Config, Event, Role};
 use banyan_media::{Generation, Layering, split_layers};
 use banyan_net::{JoinRequest, Membership, Node, NodeHandle};
 use banyan_wire::{
@@ -17,7 +18,7 @@ use banyan_wire::{
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::cli::{LayeringArg, Publish, Upload};
+use crate::cli::{LayeringArg, Publish, RedundancyArg, Upload};
 use crate::commands::{URI_ADDRESSES, dialable, key_seed, node_config, say, seed_of};
 use crate::error::{Failure, Outcome};
 use crate::eventlog::{EventLog, Played};
@@ -49,6 +50,7 @@ pub(super) async fn run(options: Publish) -> Outcome {
         overlay: options.overlay,
         stripes: stripe_count(options.stripes, options.overlay)?,
         layering: options.layering,
+        redundancy: options.redundancy,
         upload,
         seed: options.common.seed.map(|seed| seed_of(seed, 2)),
     };
@@ -124,9 +126,7 @@ async fn feed(
                 }
                 Some(event) => {
                     log.core(&broadcast, &event);
-                    if let Event::Upload { budget, .. } = event {
-                        source.set_upload(budget);
-                    }
+                    source.on_event(&event);
                 }
                 None => return Err(Failure::failed("the node has stopped")),
             },
@@ -157,8 +157,25 @@ pub(super) struct SourceSetup {
     pub(super) overlay: Overlay,
     pub(super) stripes: StripeCount,
     pub(super) layering: LayeringArg,
+    pub(super) redundancy: RedundancyArg,
     pub(super) upload: Upload,
     pub(super) seed: Option<[u8; 32]>,
+}
+
+impl SourceSetup {
+    /// Where the thresholds come from.
+    fn redundancy(&self) -> Redundancy {
+        let plan = match self.layering {
+            LayeringArg::Single => Plan::Single,
+            LayeringArg::Priority => Plan::Priority,
+        };
+        let budget = match self.redundancy {
+            RedundancyArg::Fixed => return Redundancy::fixed(self.stripes, plan),
+            RedundancyArg::Auto => plan.default_budget(),
+            RedundancyArg::Budget(budget) => budget,
+        };
+        Redundancy::adaptive(self.stripes, plan, budget)
+    }
 }
 
 /// The source of a broadcast: the peer that has its key.
@@ -172,6 +189,7 @@ pub(super) struct Source {
     key: BroadcastKey,
     manifest: Manifest,
     layering: LayeringArg,
+    redundancy: Redundancy,
     rate: RateEstimate,
     upload: Upload,
     has_warned: bool,
@@ -200,7 +218,9 @@ impl Source {
         let membership = node.join(request).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let addresses = dialable(node);
-        let rate = totals.map_or(0, |totals| rate_of(totals, setup.layering, setup.stripes));
+        let redundancy = setup.redundancy();
+        let rate =
+            totals.map_or(0, |totals| rate_of(totals, setup.layering, setup.stripes, &redundancy));
         let manifest = Manifest {
             broadcast,
             // So that a source that starts again with its key is newer than it was.
@@ -229,17 +249,13 @@ impl Source {
             key,
             manifest,
             layering: setup.layering,
+            redundancy,
             rate: RateEstimate::known(rate),
             upload: setup.upload,
             has_warned: false,
         };
         source.tell().await?;
         Ok(source)
-    }
-
-    /// K.
-    pub(super) fn stripes(&self) -> StripeCount {
-        self.manifest.stripes
     }
 
     pub(super) fn uri(&self, node: &NodeHandle) -> BroadcastUri {
@@ -285,6 +301,36 @@ impl Source {
         );
     }
 
+    /// Takes note of what concerns the source itself.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others concern viewers, or the log")]
+    pub(super) fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Upload { budget, .. } => self.set_upload(*budget),
+            Event::Audience(audience) => self.on_audience(audience),
+            _ => {}
+        }
+    }
+
+    /// What viewers had in time: the next thresholds follow it.
+    fn on_audience(&mut self, audience: &Audience) {
+        self.redundancy.on_reception(&audience.counts);
+        let thresholds = self.redundancy.current();
+        tracing::debug!(viewers = audience.viewers, counts = ?audience.counts, ?thresholds, "audience");
+    }
+
+    /// Takes note of events until it is time for something else.
+    pub(super) async fn listen_until(&mut self, due: Instant) {
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => return,
+                event = self.membership.next_event() => match event {
+                    Some(event) => self.on_event(&event),
+                    None => return sleep_until(due).await,
+                },
+            }
+        }
+    }
+
     /// Takes note of what the uplink has turned out to bear.
     fn set_upload(&mut self, rate: u64) {
         self.upload.rate = rate;
@@ -299,17 +345,20 @@ impl Source {
         self.tell().await
     }
 
-    /// Codes and sends a generation.
-    pub(super) async fn publish(&mut self, generation: &Generation) -> Outcome {
-        let layers = layers(generation, self.layering, self.manifest.stripes);
-        if let Some(rate) = self.rate.note(generation, &layers) {
+    /// Codes and sends a generation. Returns the bytes of its descriptions.
+    pub(super) async fn publish(&mut self, generation: &Generation) -> Outcome<u64> {
+        let layers = layers(generation, self.layering, &mut self.redundancy);
+        let lengths: Vec<u64> = layers.iter().map(|layer| layer.data.len() as u64).collect();
+        let planned = planned(&self.redundancy, self.manifest.stripes, &lengths);
+        let description = description_length(&layers) as u64;
+        if let Some(rate) = self.rate.note(generation, planned.max(description)) {
             self.manifest.stripe_rate = rate;
             self.tell().await?;
         }
         let id = self.membership.publish(layers, generation.random_access).await?;
         self.published += 1;
         self.end = id.next();
-        Ok(())
+        Ok(description * u64::from(self.manifest.stripes.value()))
     }
 
     /// Tells everybody which generation was the last.
@@ -322,28 +371,41 @@ impl Source {
 }
 
 /// A generation's layers, each with its threshold.
-pub(super) fn layers(
+fn layers(
     generation: &Generation,
     layering: LayeringArg,
-    stripes: StripeCount,
+    redundancy: &mut Redundancy,
 ) -> Vec<Layer> {
-    let (layering, thresholds) = match layering {
-        LayeringArg::Single => (Layering::Single, vec![thresholds::single(stripes)]),
-        LayeringArg::Priority => (Layering::Priority, thresholds::priority(stripes).to_vec()),
+    let layering = match layering {
+        LayeringArg::Single => Layering::Single,
+        LayeringArg::Priority => Layering::Priority,
     };
-    let layers = split_layers(generation, layering).into_iter().zip(thresholds);
-    layers.map(|(data, threshold)| Layer { threshold, data }).collect()
+    let layers = split_layers(generation, layering);
+    let lengths: Vec<usize> = layers.iter().map(Bytes::len).collect();
+    let thresholds = redundancy.thresholds(&lengths);
+    layers.into_iter().zip(thresholds).map(|(data, threshold)| Layer { threshold, data }).collect()
+}
+
+/// Bytes of a description that peers are to plan with: as many as redundancy may ever make of it.
+/// Planned by what it is now, redundancy that grows because uplinks are full would fill them more.
+fn planned(redundancy: &Redundancy, stripes: StripeCount, lengths: &[u64]) -> u64 {
+    let source = lengths.iter().sum();
+    redundancy.bound(lengths).times(source).div_ceil(u64::from(stripes.value()))
 }
 
 /// The rate of one stripe of a file.
-fn rate_of(totals: &Totals, layering: LayeringArg, stripes: StripeCount) -> u64 {
+fn rate_of(
+    totals: &Totals,
+    layering: LayeringArg,
+    stripes: StripeCount,
+    redundancy: &Redundancy,
+) -> u64 {
     let bytes = match layering {
         LayeringArg::Single => {
-            (totals.vital_bytes + totals.other_bytes) / u64::from(thresholds::single(stripes))
+            planned(redundancy, stripes, &[totals.vital_bytes + totals.other_bytes])
         }
         LayeringArg::Priority => {
-            let [vital, other] = thresholds::priority(stripes);
-            totals.vital_bytes / u64::from(vital) + totals.other_bytes / u64::from(other)
+            planned(redundancy, stripes, &[totals.vital_bytes, totals.other_bytes])
         }
     };
     stripe_rate(bytes, totals.ticks)

@@ -384,7 +384,8 @@ impl Lone {
             | Action::Children { .. }
             | Action::Wants { .. }
             | Action::Played { .. }
-            | Action::Arrived { .. } => None,
+            | Action::Arrived { .. }
+            | Action::Coded { .. } => None,
         };
         self.actions.drain(..).filter_map(sent).collect()
     }

@@ -206,6 +206,7 @@ impl World {
             | Action::Keep { .. }
             | Action::Children { .. }
             | Action::Wants { .. }
+            | Action::Coded { .. }
             | Action::Played { .. } => {}
         }
     }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use banyan_coding::redundancy::Ratio;
 use banyan_net::Multiaddr;
 use banyan_wire::{BroadcastUri, Overlay, StripeCount};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -122,6 +123,10 @@ pub struct Publish {
     /// rendition, else priority)
     #[arg(long, value_enum)]
     pub layering: Option<LayeringArg>,
+    /// Bytes sent for each byte of programme: auto follows what viewers receive, up to 1.35 (1.55
+    /// with a low rendition); a number, such as 1.6, is another bound; fixed asks nobody
+    #[arg(long, value_name = "RATIO", default_value = "auto", value_parser = redundancy)]
+    pub redundancy: RedundancyArg,
     /// Upload this node may use (default: estimated; starts from a guess of 20Mbit and follows what
     /// the connections achieve)
     #[arg(long, value_name = "RATE", value_parser = bitrate)]
@@ -152,6 +157,17 @@ pub enum LadderArg {
     Input,
     /// There is none.
     Off,
+}
+
+/// How much redundancy a source sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedundancyArg {
+    /// What the audience needs, within the layering's own budget.
+    Auto,
+    /// What the audience needs, within this budget.
+    Budget(Ratio),
+    /// The measured constants, whoever watches.
+    Fixed,
 }
 
 /// Which layering a source uses.
@@ -309,6 +325,27 @@ fn bitrate(text: &str) -> Result<u64, String> {
     Ok(rate)
 }
 
+/// Reads a budget of redundancy.
+fn redundancy(text: &str) -> Result<RedundancyArg, String> {
+    let wrong = || {
+        "redundancy is auto, fixed, or how many bytes may be sent for each byte of programme: 1 to 4, \
+         such as 1.35"
+            .to_owned()
+    };
+    match text {
+        "auto" => return Ok(RedundancyArg::Auto),
+        "fixed" => return Ok(RedundancyArg::Fixed),
+        _ => {}
+    }
+    let ratio = text.parse::<f64>().map_err(|_| wrong())?;
+    if !(1.0..=4.0).contains(&ratio) {
+        return Err(wrong());
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    let permille = (ratio * 1000.0).round() as u32;
+    Ok(RedundancyArg::Budget(Ratio::from_permille(permille)))
+}
+
 /// Reads a duration: a number with ms, s, m or h, or none (seconds).
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "a duration looks like 500ms, 60s, 10m or 2h".to_owned();
@@ -354,6 +391,18 @@ mod tests {
         assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
         for wrong in ["", "soon", "0s", "-1s", "1d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn redundancy_is_a_word_or_a_ratio() {
+        let budget = |permille| Ok(RedundancyArg::Budget(Ratio::from_permille(permille)));
+        assert_eq!(redundancy("auto"), Ok(RedundancyArg::Auto));
+        assert_eq!(redundancy("fixed"), Ok(RedundancyArg::Fixed));
+        assert_eq!(redundancy("1.3"), budget(1300));
+        assert_eq!(redundancy("4"), budget(4000));
+        for wrong in ["", "much", "0.9", "-1", "4.1", "NaN", "inf", "130%"] {
+            assert!(redundancy(wrong).is_err(), "{wrong}");
         }
     }
 

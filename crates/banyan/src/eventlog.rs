@@ -72,6 +72,10 @@ impl EventLog {
             Event::Upload { budget, capacity } => {
                 self.write("upload", json!({ "budget": budget, "capacity": capacity }));
             }
+            Event::Audience(audience) => {
+                let fields = json!({ "viewers": audience.viewers, "in_time": audience.counts });
+                self.write("audience", fields);
+            }
             Event::Manifest(_)
             | Event::Roles(_)
             | Event::Generation(_)

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 
-use banyan_coding::{Layer, description_length};
 use banyan_media::Generation;
 use banyan_wire::{MediaTime, StripeCount};
 
@@ -31,11 +30,10 @@ impl RateEstimate {
         Self { announced: rate, ..Self::default() }
     }
 
-    /// Takes note of a coded generation. Returns the rate to announce, where that has changed by
+    /// Takes note of a generation, whose descriptions have `bytes` each. Returns the rate to announce, where that has changed by
     /// more than a quarter.
-    pub(crate) fn note(&mut self, generation: &Generation, layers: &[Layer]) -> Option<u64> {
+    pub(crate) fn note(&mut self, generation: &Generation, bytes: u64) -> Option<u64> {
         let ticks = generation.duration.clamp(0, WINDOW_TICKS);
-        let bytes = description_length(layers) as u64;
         self.window.push_back((ticks, bytes));
         self.ticks += ticks;
         self.bytes += bytes;
@@ -81,25 +79,21 @@ mod tests {
         Generation { random_access: true, start, duration, units: Vec::new() }
     }
 
-    fn layers(bytes: usize) -> Vec<Layer> {
-        vec![Layer { threshold: 10, data: vec![0; bytes].into() }]
-    }
-
     #[test]
     fn a_steady_stream_is_announced_once() {
         let mut rate = RateEstimate::default();
         let announced: Vec<u64> =
-            (0..100).filter_map(|_| rate.note(&generation(500), &layers(10_000))).collect();
-        // 1,000 bytes of each description in half a second, and the margin.
+            (0..100).filter_map(|_| rate.note(&generation(500), 1_000)).collect();
+        // 1,000 bytes in half a second, and the margin.
         assert_eq!(announced, [16_000 * 105 / 100]);
     }
 
     #[test]
     fn a_stream_that_doubles_is_announced_again() {
         let mut rate = RateEstimate::known(16_800);
-        assert!((0..60).all(|_| rate.note(&generation(500), &layers(10_000)).is_none()));
+        assert!((0..60).all(|_| rate.note(&generation(500), 1_000).is_none()));
         let announced: Vec<u64> =
-            (0..60).filter_map(|_| rate.note(&generation(500), &layers(20_000))).collect();
+            (0..60).filter_map(|_| rate.note(&generation(500), 2_000)).collect();
         assert!(!announced.is_empty() && announced.len() <= 4, "{announced:?}");
         assert!(announced.is_sorted());
     }
@@ -108,7 +102,7 @@ mod tests {
     fn generations_without_duration_do_no_harm() {
         let mut rate = RateEstimate::default();
         for _ in 0..1000 {
-            assert_eq!(rate.note(&generation(0), &layers(10)), None);
+            assert_eq!(rate.note(&generation(0), 1), None);
         }
     }
 }

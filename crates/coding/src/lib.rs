@@ -55,6 +55,8 @@ mod assembler;
 mod code;
 mod encode;
 mod engine;
+pub mod optimise;
+pub mod redundancy;
 pub mod thresholds;
 
 pub use assembler::Assembler;

@@ -2,7 +2,8 @@
 //!
 //! The figures are of 16 descriptions and scaled to K; they were measured on one clip of H.264
 //! (15 two-second groups of pictures, real coder, random losses), so directions are safe and
-//! decimals are not. An optimiser fed by what the audience receives may replace them.
+//! decimals are not. Where the audience tells what it receives,
+//! [`redundancy`](crate::redundancy) takes their place.
 
 use banyan_wire::StripeCount;
 

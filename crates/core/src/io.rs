@@ -191,6 +191,8 @@ pub enum Event {
     Wanted(Roles),
     /// A generation's playout deadline: what there is of it.
     Generation(Playout),
+    /// What viewers had in time since the last such event; the source's only.
+    Audience(Audience),
     /// A peer broke the protocol.
     Violation {
         /// Who.
@@ -204,13 +206,36 @@ pub enum Event {
     SourceLost,
 }
 
+/// How many descriptions viewers had at their playout deadlines, during some seconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// Viewers that counted, about: who moved in the trees may be in it twice.
+    pub viewers: u32,
+    /// `counts[m]`: generations, over all of them, of which m descriptions had come by themselves.
+    /// Up to K + 1 entries; those that are not there are 0.
+    pub counts: Vec<u32>,
+}
+
+impl Audience {
+    /// The mean number of descriptions; `None` where nobody said anything.
+    #[must_use]
+    pub fn mean(&self) -> Option<f64> {
+        let total: f64 = self.counts.iter().copied().map(f64::from).sum();
+        let weighed = self.counts.iter().zip(0_u32..);
+        let sum: f64 = weighed.map(|(count, m)| f64::from(*count) * f64::from(m)).sum();
+        (total > 0.0).then(|| sum / total)
+    }
+}
+
 /// A generation at its playout deadline.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Playout {
     /// The generation.
     pub generation: GenerationId,
-    /// Stripes whose description had arrived whole.
+    /// Stripes whose description was here whole.
     pub received: u8,
+    /// Those of them that had come by themselves, nothing of them rebuilt here or asked for.
+    pub arrived: u8,
     /// K.
     pub stripes: u8,
     /// The layers' bytes, base first; `None` for a layer that could not be rebuilt.

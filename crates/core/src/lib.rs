@@ -19,6 +19,7 @@ mod local;
 mod overlay;
 mod peer;
 mod playout;
+mod receptions;
 mod session;
 mod snapshot;
 mod store;
@@ -28,7 +29,7 @@ mod view;
 mod watch;
 
 pub use config::{Config, ConfigError, Forest};
-pub use io::{DisconnectReason, Event, Input, Output, Playout, Violation};
+pub use io::{Audience, DisconnectReason, Event, Input, Output, Playout, Violation};
 pub use local::class_of;
 pub use peer::{Peer, PublishError, Role, Setup};
 pub use snapshot::{Snapshot, Stats, StripeSnapshot};

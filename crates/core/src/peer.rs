@@ -27,9 +27,10 @@ use banyan_wire::{
 
 use crate::links::Links;
 use crate::session::Session;
+use crate::store::{Store, Stored};
 use crate::{
-    Config, ConfigError, DisconnectReason, Event, Input, Instant, Output, Snapshot, Stats,
-    Violation,
+    Audience, Config, ConfigError, DisconnectReason, Event, Input, Instant, Output, Snapshot,
+    Stats, Violation,
 };
 
 /// Contacts kept before the manifest is known. At the limit further ones are ignored.
@@ -292,6 +293,10 @@ impl Peer {
         let mut stats = self.stats.clone();
         stats.control_messages_sent = self.links.control_messages_sent();
         stats.chunks_skipped = session.map_or(0, |session| session.forwarder.chunks_skipped());
+        let store = session.map(|session| &session.store);
+        let newest = store.and_then(|store| store.get(store.newest()?));
+        let held = store.into_iter().flat_map(Store::iter).map(|(_, stored)| stored.lengths());
+        let (source_bytes, coded_bytes) = held.fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
         Snapshot {
             broadcast: self.broadcast,
             peer: self.peer,
@@ -306,6 +311,10 @@ impl Peer {
             stripes: session.map_or_else(Vec::new, Session::stripes),
             connections: self.links.len(),
             contacts: session.map_or(self.introducers.len(), |session| session.view.len()),
+            audience: session.map_or_else(Audience::default, |s| s.receptions.last().clone()),
+            thresholds: newest.map_or_else(Vec::new, Stored::thresholds),
+            source_bytes,
+            coded_bytes,
             store_bytes: session.map_or(0, |session| session.store.bytes()),
             stats,
         }
@@ -598,5 +607,6 @@ const fn is_news_only(message: &Message) -> bool {
             | Message::FindContacts { .. }
             | Message::Probe { .. }
             | Message::ProbeReply { .. }
+            | Message::Reception(_)
     )
 }

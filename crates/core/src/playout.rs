@@ -257,6 +257,7 @@ impl Playback {
         Playout {
             generation,
             received: stored.map_or(0, |stored| stored.assembler.complete_descriptions()),
+            arrived: stored.map_or(0, Stored::arrived),
             stripes,
             layers: stored.map_or_else(Vec::new, |stored| {
                 (0..stored.layer_count()).map(|layer| stored.assembler.layer(layer)).collect()

@@ -24,6 +24,7 @@ use crate::links::Links;
 use crate::local::{Local, all_of};
 use crate::overlay::{self, Action, Context, Overlay};
 use crate::playout::{Due, Playback};
+use crate::receptions::Receptions;
 use crate::store::{Insert, Store, Stored};
 use crate::view::View;
 use crate::watch::{Step, Watch};
@@ -59,6 +60,7 @@ pub(crate) struct Session {
     estimator: Option<Estimator>,
     watch: Watch,
     playback: Playback,
+    pub(crate) receptions: Receptions,
     introduction: Introduction,
     refresh_at: Instant,
     next_generation: GenerationId,
@@ -101,6 +103,7 @@ impl Session {
             estimator: config.estimates_upload.then(|| Estimator::new(now, config.upload)),
             watch: Watch::new(stripes.len()),
             playback: Playback::new(interval),
+            receptions: Receptions::new(stripes, interval, description.overlay),
             introduction: Introduction::new(now),
             refresh_at: now + config.refresh_interval,
             next_generation: GenerationId(
@@ -505,6 +508,11 @@ impl Session {
                 self.introduction.on_answer(now, &from, &self.view);
                 self.start_if_introduced(now, config, links, rng);
             }
+            Message::Reception(reception) => {
+                let tree = &self.overlay.trees()[reception.stripe.index()];
+                let is_source = self.local.is_source;
+                self.receptions.on_message(now, from, &reception, tree, is_source)?;
+            }
             Message::Probe { stripe } => self.on_probe(now, from, stripe, config, links),
             Message::ProbeReply { stripe, is_orphan, head } => {
                 self.overlay.on_alive(from);
@@ -671,6 +679,7 @@ impl Session {
             self.refresh(now, config, links, rng);
         }
         self.estimate(now, config, links, rng);
+        self.receptions.handle_timeout(now, &self.local, self.overlay.trees(), links);
         self.play(now, role, config, links);
     }
 
@@ -689,6 +698,7 @@ impl Session {
             watch,
             playout,
             estimate,
+            self.receptions.poll_timeout(),
         ];
         due.into_iter().flatten().chain([self.refresh_at]).min()
     }
@@ -719,6 +729,7 @@ impl Session {
                 while let Some(due) = self.playback.poll(now, &self.store, config) {
                     match due {
                         Due::Generation(playout) => {
+                            self.receptions.note(now, playout.arrived);
                             links.push(Output::Event(Event::Generation(playout)));
                         }
                         Due::End => {
@@ -860,6 +871,7 @@ fn stripe_of(message: &Message) -> Option<StripeId> {
     match message {
         Message::Join(join) => Some(join.stripe),
         Message::Report(report) => Some(report.stripe),
+        Message::Reception(reception) => Some(reception.stripe),
         Message::JoinFound { stripe, .. }
         | Message::JoinFailed { stripe, .. }
         | Message::Attach { stripe, .. }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use banyan_coding::redundancy::Ratio;
 use banyan_wire::{BroadcastId, GenerationId, Manifest, PeerId, Roles, StripeId};
 
-use crate::Violation;
+use crate::{Audience, Violation};
 
 /// Counters since the peer was made. They only grow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -91,6 +92,15 @@ pub struct Snapshot {
     pub connections: usize,
     /// Peers of the broadcast it knows.
     pub contacts: usize,
+    /// What viewers had in time, as it was said last: at the source by the whole audience, else by
+    /// this peer and those that say it through it.
+    pub audience: Audience,
+    /// The thresholds of the newest generation here; empty before the first.
+    pub thresholds: Vec<u8>,
+    /// Bytes of the generations here before coding, and of all their descriptions.
+    pub source_bytes: u64,
+    /// See [`source_bytes`](Self::source_bytes).
+    pub coded_bytes: u64,
     /// Payload bytes in its store.
     pub store_bytes: usize,
     /// Its counters.
@@ -103,6 +113,12 @@ impl Snapshot {
     pub fn interior_stripes(&self) -> Vec<StripeId> {
         let interior = self.stripes.iter().filter(|stripe| !stripe.children.is_empty());
         interior.map(|stripe| stripe.stripe).collect()
+    }
+
+    /// What the generations here take, coded, as a multiple of the source; `None` before the first.
+    #[must_use]
+    pub fn coded_ratio(&self) -> Option<Ratio> {
+        Ratio::of(self.coded_bytes, self.source_bytes)
     }
 
     /// Stripes that have a parent whose way up ends at the source.

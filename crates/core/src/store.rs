@@ -15,9 +15,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use banyan_coding::Assembler;
+use banyan_coding::optimise::coded_length;
 use banyan_wire::{
-    BroadcastId, ChunkId, DescriptionHeader, GenerationId, Sealed, Start, StripeCount, StripeId,
-    Verifier, chunk_hash,
+    BroadcastId, ChunkId, DescriptionHeader, GenerationId, LayerLayout, Roles, Sealed, Start,
+    StripeCount, StripeId, Verifier, chunk_hash,
 };
 
 use crate::{Instant, Violation};
@@ -63,6 +64,8 @@ pub(crate) struct Stored {
     pub(crate) assembler: Assembler,
     pub(crate) first_arrival: Instant,
     bytes: usize,
+    /// Stripes of which something did not come by itself.
+    helped: Roles,
 }
 
 impl Stored {
@@ -88,6 +91,36 @@ impl Stored {
 
     pub(crate) fn chunk_count(&self) -> usize {
         self.first.commitment.layout.chunk_count()
+    }
+
+    /// Descriptions that came whole and by themselves.
+    pub(crate) fn arrived(&self) -> u8 {
+        let stripes = self.first.commitment.layout.stripes();
+        let came = |stripe: &StripeId| {
+            !self.helped.contains(*stripe) && self.assembler.is_description_complete(*stripe)
+        };
+        u8::try_from(stripes.iter().filter(came).count()).unwrap_or(u8::MAX)
+    }
+
+    /// Something of `stripe` was rebuilt here, or had to be asked for.
+    pub(crate) fn note_help(&mut self, stripe: StripeId) {
+        self.helped.insert(stripe);
+    }
+
+    /// Bytes of the layers, and of all descriptions of them, without headers.
+    pub(crate) fn lengths(&self) -> (u64, u64) {
+        let layout = &self.first.commitment.layout;
+        let coded = |layer: &LayerLayout| {
+            coded_length(layout.stripes(), u64::from(layer.length), layer.threshold)
+        };
+        let layers = layout.layers();
+        let source = layers.iter().map(|layer| u64::from(layer.length)).sum();
+        (source, layers.iter().map(coded).sum())
+    }
+
+    /// The layers' thresholds.
+    pub(crate) fn thresholds(&self) -> Vec<u8> {
+        self.first.commitment.layout.layers().iter().map(|layer| layer.threshold).collect()
     }
 
     /// The first chunk of `stripe` that is not here; the chunk count where all are.
@@ -162,6 +195,7 @@ impl Store {
             first: Arc::clone(&header),
             first_arrival: now,
             bytes: 0,
+            helped: Roles::NONE,
         });
         if stored.first.commitment != header.commitment {
             // The source signed two versions of a generation. The first one here counts: mixing
@@ -224,7 +258,8 @@ impl Store {
         }
         self.bytes += bytes;
         self.heads.fill(Some(generation));
-        let stored = Stored { headers, first, assembler, first_arrival: now, bytes };
+        let stored =
+            Stored { headers, first, assembler, first_arrival: now, bytes, helped: Roles::NONE };
         self.generations.insert(generation, stored);
     }
 
@@ -267,6 +302,7 @@ impl Store {
             if new.is_empty() {
                 continue;
             }
+            stored.note_help(*stripe);
             let slot = &mut stored.headers[stripe.index()];
             if slot.is_none() {
                 *slot = Some(Arc::new(sealed.header(*stripe, signature)));

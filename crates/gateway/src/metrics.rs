@@ -90,6 +90,16 @@ impl Metrics {
         Ok(())
     }
 
+    fn gauge_thresholds(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Descriptions that give a layer of the newest generation back";
+        let mut metric = encoder.encode_descriptor("threshold", help, None, MetricType::Gauge)?;
+        for (layer, threshold) in self.state.snapshot.thresholds.iter().enumerate() {
+            let labels = [("layer", layer.to_string())];
+            ConstGauge::new(f64::from(*threshold)).encode(metric.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     fn gauge(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let State { snapshot, net, playback } = &self.state;
         let children: usize = snapshot.stripes.iter().map(|stripe| stripe.children.len()).sum();
@@ -101,6 +111,8 @@ impl Metrics {
         #[expect(clippy::cast_precision_loss, reason = "a rate in bits per second")]
         let rate = |bits: u64| Some(bits as f64);
         let connections_now = u32::try_from(net.connections_now).unwrap_or(u32::MAX);
+        let coded_ratio = snapshot.coded_ratio().map(|ratio| f64::from(ratio.permille()) / 1000.0);
+        let in_time = snapshot.audience.mean();
         let (bytes, time) = (Some(Unit::Bytes), Some(Unit::Seconds));
         #[rustfmt::skip]
         let gauges = [
@@ -116,10 +128,14 @@ impl Metrics {
             ("contacts", None, "Peers of the broadcast that are known", number(snapshot.contacts)),
             ("population", None, "Peers of the broadcast, as the source counts them", Some(f64::from(snapshot.population))),
             ("live_clients", None, "Players of the live stream", number(self.live_clients)),
+            ("coded_ratio", None, "Coded bytes of the generations in the store, over those of the source", coded_ratio),
+            ("descriptions_in_time", None, "Mean number of descriptions that viewers had in time, as said last", in_time),
+            ("viewers_counted", None, "Viewers that said so", Some(f64::from(snapshot.audience.viewers))),
             ("store", bytes, "Payload in the store", number(snapshot.store_bytes)),
             ("playout_lag", time.clone(), "From the source's emission to the last playout", seconds(playback.last_lag_ms)),
             ("startup", time, "From the join to the first picture", seconds(playback.startup_ms)),
         ];
+        self.gauge_thresholds(encoder)?;
         for (name, unit, help, value) in gauges {
             let Some(value) = value else { continue };
             let metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;

@@ -105,6 +105,8 @@ pub struct StateReport {
     pub counters: CountersReport,
     /// Breaches of the protocol by others, by kind; kinds that did not occur are left out.
     pub violations: BTreeMap<&'static str, u64>,
+    /// How the programme is protected, and what comes of it.
+    pub redundancy: RedundancyReport,
     /// What was played.
     pub playback: PlaybackReport,
 }
@@ -208,6 +210,24 @@ pub struct CountersReport {
     pub overlay_messages_received: u64,
 }
 
+/// Redundancy, and what viewers have of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RedundancyReport {
+    /// Descriptions that give each layer of the newest generation back, base first; empty before
+    /// the first generation.
+    pub thresholds: Vec<u8>,
+    /// Bytes of the generations in the store before coding.
+    pub source_bytes: u64,
+    /// The same with all their descriptions: over `source_bytes`, the coded ratio.
+    pub coded_bytes: u64,
+    /// Viewers that said last what they had in time: at the source of the whole audience, elsewhere
+    /// of this peer and those that say it through it.
+    pub viewers: u32,
+    /// `in_time[m]`: generations of which they had m descriptions in time; places at the end may
+    /// be missing.
+    pub in_time: Vec<u32>,
+}
+
 /// What was played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct PlaybackReport {
@@ -284,6 +304,13 @@ impl From<&State> for StateReport {
                 .iter()
                 .map(|(kind, count)| (kind.name(), *count))
                 .collect(),
+            redundancy: RedundancyReport {
+                thresholds: snapshot.thresholds.clone(),
+                source_bytes: snapshot.source_bytes,
+                coded_bytes: snapshot.coded_bytes,
+                viewers: snapshot.audience.viewers,
+                in_time: snapshot.audience.counts.clone(),
+            },
             playback: PlaybackReport {
                 generations_played: playback.generations_played,
                 generations_missed: playback.generations_missed,

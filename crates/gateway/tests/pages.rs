@@ -81,6 +81,13 @@ async fn the_state_is_what_the_snapshot_says() {
             "overlay_messages_received": 1014,
         },
         "violations": { "forged": 7, "replayed": 8 },
+        "redundancy": {
+            "thresholds": [1, 2],
+            "source_bytes": 1000,
+            "coded_bytes": 1250,
+            "viewers": 3,
+            "in_time": [0, 1, 5],
+        },
         "playback": {
             "generations_played": 41,
             "generations_missed": 42,

@@ -134,6 +134,7 @@ mod tests {
         Event::Generation(Playout {
             generation: GenerationId(id),
             received: 0,
+            arrived: 0,
             stripes: 16,
             layers: Vec::new(),
             is_random_access: false,

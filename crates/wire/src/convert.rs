@@ -13,7 +13,8 @@ use crate::manifest::{MAX_TITLE, Manifest, Overlay};
 use crate::media::{Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, Rendition, Track, TrackId};
 use crate::message::{
     Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CLASS, MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,
+    MAX_CLASS, MAX_CONTACTS, MAX_COUNTS, MAX_HOPS, MAX_IDLE, Message, Reason, Reception, Report,
+    Standing, Start,
 };
 use crate::{
     BroadcastId, ChunkId, DecodeError, GenerationId, MAX_STRIPES, PeerId, Roles, SignedManifest,
@@ -462,6 +463,11 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
             is_orphan: message.is_orphan,
             head: GenerationId(message.head),
         },
+        Pb::Reception(message) => Message::Reception(Reception {
+            stripe: stripe(message.stripe)?,
+            viewers: message.viewers,
+            counts: list(message.counts, MAX_COUNTS, "counts", Ok)?,
+        }),
         Pb::Header(message) => Message::Header(header(message)?),
     })
 }
@@ -557,6 +563,11 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             stripe: u32::from(stripe.0),
             is_orphan: *is_orphan,
             head: head.0,
+        }),
+        Message::Reception(reception) => Pb::Reception(pb::Reception {
+            stripe: u32::from(reception.stripe.0),
+            viewers: reception.viewers,
+            counts: reception.counts.clone(),
         }),
         Message::Header(header) => Pb::Header(header_of(header)),
         Message::Chunk { id, .. } => Pb::Chunk(pb::Chunk {

@@ -37,7 +37,8 @@ pub use media::{
 };
 pub use message::{
     Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CLASS, MAX_CONTACTS, MAX_HOPS, MAX_IDLE, Message, Reason, Report, Standing, Start,
+    MAX_CLASS, MAX_CONTACTS, MAX_COUNTS, MAX_HOPS, MAX_IDLE, Message, Reason, Reception, Report,
+    Standing, Start,
 };
 pub use signature::{BroadcastKey, Signature, Verifier};
 pub use uri::{BroadcastUri, MAX_VIA};

@@ -24,6 +24,8 @@ pub const MAX_ANCESTORS: usize = 64;
 pub const MAX_CANDIDATES: usize = 8;
 /// Most idle peers, and most movable and willing ones, named in a report.
 pub const MAX_IDLE: usize = 4;
+/// Most counts of a reception: one for each number of descriptions from 0 to 64.
+pub const MAX_COUNTS: usize = 65;
 /// Highest capacity class.
 pub const MAX_CLASS: u8 = 15;
 
@@ -182,6 +184,18 @@ pub struct Report {
     pub relief: u32,
 }
 
+/// How many descriptions viewers had at their playout deadlines, since the sender last said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reception {
+    /// The tree it goes up: a primary one of the sender's.
+    pub stripe: StripeId,
+    /// Viewers that counted, the sender perhaps among them.
+    pub viewers: u32,
+    /// `counts[m]`: generations of which m descriptions were there. At most [`MAX_COUNTS`]; those
+    /// that are left out are 0.
+    pub counts: Vec<u32>,
+}
+
 /// A message between two peers of a broadcast.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -307,6 +321,8 @@ pub enum Message {
         /// The newest generation of which it holds chunks of the stripe.
         head: GenerationId,
     },
+    /// From child to parent, every few seconds, in one tree.
+    Reception(Reception),
     /// The head of a description; its chunks follow.
     Header(DescriptionHeader),
     /// A chunk.
@@ -346,6 +362,7 @@ impl Message {
             Self::Adopt { .. } => "adopt",
             Self::Probe { .. } => "probe",
             Self::ProbeReply { .. } => "probe_reply",
+            Self::Reception(_) => "reception",
             Self::Header(_) => "header",
             Self::Chunk { .. } => "chunk",
         }

@@ -5,10 +5,10 @@ use banyan_wire::frame::{decode, split_frame};
 use banyan_wire::{
     BroadcastKey, ChunkId, Codec, Contact, GenerationId, GoodbyeReason, Hash, Idle, Join,
     LayerLayout, Layout, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CHUNK_LENGTH, MAX_CHUNKS, MAX_CLASS, MAX_CODEC_CONFIG, MAX_CONTACTS, MAX_HOPS, MAX_IDLE,
-    MAX_LANGUAGE, MAX_LAYERS, MAX_TITLE, MAX_TRACKS, Manifest, Message, Overlay, PeerId, Reason,
-    Rendition, Report, Roles, Sealed, SignedManifest, Standing, Start, StripeCount, StripeId,
-    Track, TrackId,
+    MAX_CHUNK_LENGTH, MAX_CHUNKS, MAX_CLASS, MAX_CODEC_CONFIG, MAX_CONTACTS, MAX_COUNTS, MAX_HOPS,
+    MAX_IDLE, MAX_LANGUAGE, MAX_LAYERS, MAX_TITLE, MAX_TRACKS, Manifest, Message, Overlay, PeerId,
+    Reason, Reception, Rendition, Report, Roles, Sealed, SignedManifest, Standing, Start,
+    StripeCount, StripeId, Track, TrackId,
 };
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -178,6 +178,14 @@ fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
                     stripe,
                     is_orphan,
                     head,
+                })
+                .boxed(),
+        ),
+        (
+            "reception",
+            (stripe(), any::<u32>(), list(any::<u32>(), MAX_COUNTS))
+                .prop_map(|(stripe, viewers, counts)| {
+                    Message::Reception(Reception { stripe, viewers, counts })
                 })
                 .boxed(),
         ),

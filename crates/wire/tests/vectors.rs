@@ -95,7 +95,7 @@ fn every_kind_of_message_and_every_reason_has_a_vector() {
     kinds.dedup();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds.len(), 19);
+    assert_eq!(kinds.len(), 20);
     let reasons = frames.iter().filter(|case| matches!(case.message, Said::Redirect { .. }));
     assert_eq!(reasons.count(), describe::reasons().count());
 }
@@ -328,6 +328,18 @@ fn messages() -> Vec<(&'static str, Said)> {
             "a reply of an orphan that holds nothing",
             Said::ProbeReply { stripe: 0, is_orphan: true, head: 0 },
         ),
+        (
+            "what three viewers had of four generations each",
+            Said::Reception {
+                stripe: 5,
+                viewers: 3,
+                counts: vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 9],
+            },
+        ),
+        ("a reception of nobody", Said::Reception { stripe: 0, viewers: 0, counts: Vec::new() }),
+        ("the most a reception can say", {
+            Said::Reception { stripe: 63, viewers: u32::MAX, counts: vec![u32::MAX; 65] }
+        }),
     ];
     for reason in describe::goodbyes() {
         messages.push(("a goodbye", Said::Goodbye { reason: reason.into() }));

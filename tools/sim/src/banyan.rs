@@ -11,8 +11,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use banyan_coding::redundancy::Redundancy;
+use banyan_coding::{Layer, description_length};
 use banyan_core::{Event, Input, Instant, Output, Peer, Playout, Role, Setup};
-use banyan_wire::{Message, PeerId, Roles, frame};
+use banyan_wire::{Message, PeerId, Roles, StripeCount, frame};
 
 use crate::node::{Action, Gauges, Happening, Index, Node};
 use crate::world::Seat;
@@ -24,6 +26,8 @@ pub use book::Book;
 pub struct Banyan {
     book: Rc<Book>,
     peer: Peer,
+    index: Index,
+    redundancy: Redundancy,
     is_source: bool,
     roles: Roles,
     wanted: Roles,
@@ -56,7 +60,8 @@ impl Banyan {
         let wanted = if is_source { Roles::NONE } else { book.all() };
         let heads = vec![0; book.stripes.len()];
         let book = Rc::clone(book);
-        Ok(Self { book, peer, is_source, roles: Roles::NONE, wanted, heads })
+        let (index, redundancy) = (seat.index, book.redundancy());
+        Ok(Self { book, peer, index, redundancy, is_source, roles: Roles::NONE, wanted, heads })
     }
 
     /// The machine itself, for tests.
@@ -78,6 +83,9 @@ impl Banyan {
     fn receive(&mut self, now: Instant, from: Index, framed: Bytes, out: &mut Actions) {
         let peer = self.book.peer_id(from);
         let message = decode(&framed);
+        if self.is_late(now, &message) {
+            return;
+        }
         if let Message::Chunk { id, .. } = &message {
             let head = &mut self.heads[id.stripe.index()];
             if *head <= id.generation.0 {
@@ -87,6 +95,20 @@ impl Banyan {
             }
         }
         self.peer.handle(now, Input::Received { peer, message });
+    }
+
+    /// Whether a message is data of a description that comes too late for us. Where we are meant to
+    /// have children nothing does: what is late there is late for all below, and a share of
+    /// descriptions would not stay the share it is set to.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are control")]
+    fn is_late(&self, now: Instant, message: &Message) -> bool {
+        let (stripe, generation) = match message {
+            Message::Header(header) => (header.stripe, header.commitment.generation),
+            Message::Chunk { id, .. } => (id.stripe, id.generation),
+            _ => return false,
+        };
+        !self.roles.contains(stripe)
+            && self.book.is_late(now.as_micros(), self.index, stripe, generation.0)
     }
 
     fn drain(&mut self, out: &mut Actions) {
@@ -138,6 +160,7 @@ impl Banyan {
                 out.push(self.wants());
             }
             Event::Generation(playout) => out.push(played(&playout)),
+            Event::Audience(audience) => self.redundancy.on_reception(&audience.counts),
             _ => {}
         }
     }
@@ -180,7 +203,8 @@ impl Node for Banyan {
             Happening::Timeout => self.peer.handle_timeout(now),
             Happening::Publish { number } => {
                 let starts = number.is_multiple_of(self.book.random_access_every);
-                let layers = self.book.layers(number);
+                let layers = self.book.layers(number, &mut self.redundancy);
+                actions.push(coded(&layers, self.book.stripes));
                 self.peer.publish(now, &layers, starts).expect("the source has its manifest");
             }
             Happening::Leave => self.peer.leave(now),
@@ -223,6 +247,14 @@ fn played(playout: &Playout) -> Action<Bytes> {
         // A generation of which nothing came has no layers that anybody knows of.
         layers_total: count(playout.layers.len().max(1)),
         lag: playout.lag,
+    }
+}
+
+fn coded(layers: &[Layer], stripes: StripeCount) -> Action<Bytes> {
+    Action::Coded {
+        source: layers.iter().map(|layer| layer.data.len() as u64).sum(),
+        coded: (description_length(layers) * stripes.len()) as u64,
+        thresholds: layers.iter().map(|layer| layer.threshold).collect(),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Decides what is looked at when; [`survey`] looks. Truth, not belief: a stripe is rooted at a
 //! viewer if the way up over live nodes ends at the source, whatever anybody takes for alive.
 
+pub mod coding;
 pub mod histogram;
 pub mod screens;
 pub mod structure;
@@ -225,7 +226,7 @@ impl Meter {
     }
 
     fn close_event<N: Node>(&mut self, world: &World<N>) {
-        let Some(Watched { result, shows, lost, .. }) = self.events.last_mut() else {
+        let Some(Watched { at, result, shows, lost, .. }) = self.events.last_mut() else {
             return;
         };
         let after = world.screens.shows;
@@ -234,6 +235,7 @@ impl Meter {
         result.continuity_full = ratio(after.full - shows.full, played);
         result.freezes = (after.played - shows.played) - (after.base - shows.base);
         result.stripe_seconds_lost = self.lost - *lost;
+        coding::close(&world.coding, *at, result);
         let longest = result.outage.iter().copied().collect::<Option<Vec<f64>>>();
         result.all_back = longest.map(|all| all.into_iter().fold(0.0, f64::max));
     }

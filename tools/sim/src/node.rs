@@ -148,6 +148,15 @@ pub enum Action<M> {
         /// Time from the fastest arrival to playout.
         lag: Duration,
     },
+    /// Tells how a generation that is published is coded.
+    Coded {
+        /// Bytes of its layers.
+        source: u64,
+        /// Bytes of all its descriptions.
+        coded: u64,
+        /// Descriptions that give each layer back, base first.
+        thresholds: Vec<u8>,
+    },
     /// Tells that one piece of one stripe arrived for the first time.
     Arrived {
         /// The stripe.

@@ -47,6 +47,9 @@ pub struct RunResult {
     pub playback: Playback,
     /// Each event of the scenario and what followed.
     pub events: Vec<EventResult>,
+    /// Coded over source bytes of the whole run; absent where the overlay tells nothing of coding.
+    #[serde(default)]
+    pub coded_ratio: Option<f64>,
     /// Samples over time.
     pub series: Vec<Sample>,
     /// What the checkers found.
@@ -269,6 +272,18 @@ pub struct EventResult {
     pub continuity_full: f64,
     /// Generations without a picture from here on, over all viewers.
     pub freezes: u64,
+    /// Coded over source bytes from here on; absent where the overlay tells nothing of coding.
+    #[serde(default)]
+    pub coded_ratio: Option<f64>,
+    /// Thresholds of the last generation before the next event or the end, base first.
+    #[serde(default)]
+    pub thresholds: Vec<u8>,
+    /// Until the last layer's threshold was first what it is then.
+    #[serde(default)]
+    pub followed_after: Option<f64>,
+    /// Most descriptions that any generation from here on needed for its base.
+    #[serde(default)]
+    pub highest_base: Option<u8>,
 }
 
 /// One moment of a run.

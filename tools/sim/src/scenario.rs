@@ -291,6 +291,9 @@ pub struct Broadcast {
     pub payload: u32,
     /// What its layers hold.
     pub coding: Coding,
+    /// Most bytes that are coded for one of programme, where thresholds follow the audience; where
+    /// absent they are fixed.
+    pub redundancy: Option<f64>,
     /// When publishing begins.
     pub publish_from: Span,
     /// How long it goes on; to the end where absent, not at all where it is zero.
@@ -306,6 +309,7 @@ impl Default for Broadcast {
             random_access_every: 4,
             payload: 64,
             coding: Coding::default(),
+            redundancy: None,
             publish_from: Span::ZERO,
             publish_for: None,
         }
@@ -340,6 +344,9 @@ pub enum Deed {
     Partition,
     /// Newcomers come.
     Join,
+    /// From here on, `share` of the descriptions come too late for those that are leaves in their
+    /// trees; Banyan's own overlays only.
+    Impair,
     /// Nothing: measuring begins anew.
     Mark,
 }
@@ -369,7 +376,7 @@ pub struct Event {
     /// To whom.
     #[serde(default)]
     pub who: Who,
-    /// To this share of the live viewers.
+    /// To this share of the live viewers; for `impair`: this share of the descriptions.
     pub share: Option<f64>,
     /// To this many.
     pub count: Option<u32>,

@@ -22,6 +22,7 @@ use banyan_core::Instant;
 use crate::check::{Breach, Checks, Rule};
 use crate::dice::Dice;
 use crate::forest::{Forest, SOURCE};
+use crate::measure::coding::Coded;
 use crate::measure::screens::{Screens, Shown};
 use crate::measure::tally::Tally;
 use crate::node::{Action, Happening, Index, Node};
@@ -89,6 +90,8 @@ pub struct World<N: Node> {
     pub tally: Tally,
     /// What was seen.
     pub screens: Screens,
+    /// How each generation was coded, where the overlay tells.
+    pub coding: Vec<Coded>,
     /// What must hold.
     pub checks: Checks,
 }
@@ -123,6 +126,7 @@ impl<N: Node> World<N> {
             forest: Forest::new(broadcast.stripes as usize),
             tally: Tally::default(),
             screens: Screens::default(),
+            coding: Vec::new(),
             checks: Checks::new(&scenario.check),
         }
     }
@@ -301,6 +305,9 @@ impl<N: Node> World<N> {
                     let lag = self.age(generation);
                     let shown = Shown { received, layers, layers_total, lag };
                     self.screens.played(self.now, index, shown);
+                }
+                Action::Coded { source, coded, thresholds } => {
+                    self.coding.push(Coded { at: self.now, source, coded, thresholds });
                 }
                 Action::Arrived { stripe: _, generation } => {
                     if let Some(age) = self.age(generation) {

@@ -15,9 +15,9 @@ use banyan_wire::{BroadcastKey, MediaTime, Overlay, Track};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use crate::cli::{Demo, LayeringArg, Upload};
+use crate::cli::{Demo, LayeringArg, RedundancyArg, Upload};
 use crate::commands::publish::{Source, SourceSetup, mbit};
 use crate::commands::{multiaddr, say, seed_of};
 use crate::error::{Failure, Outcome};
@@ -62,6 +62,7 @@ pub(super) async fn run(options: Demo) -> Outcome {
         overlay: Overlay::SplitStream,
         stripes: options.stripes,
         layering: LayeringArg::Ladder,
+        redundancy: RedundancyArg::Auto,
         upload: Upload { rate: u64::MAX, is_estimated: false },
         seed: Some(seed_of(options.seed, 2)),
     };
@@ -165,10 +166,8 @@ async fn broadcast(
         if duration.is_some_and(|duration| due > began + duration) {
             break;
         }
-        sleep_until(due).await;
-        let layers = source.layers(&generation);
-        coded_bytes += (banyan_coding::description_length(&layers) * source.stripes().len()) as u64;
-        source.publish(&generation).await?;
+        source.listen_until(due).await;
+        coded_bytes += source.publish(&generation).await?;
         let snapshot = source.membership.snapshot().await?;
         stage.streaming(viewers, &snapshot, coded_bytes, began.elapsed());
         if let Some(http) = http {

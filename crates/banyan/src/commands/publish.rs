@@ -6,8 +6,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use banyan_coding::{Layer, thresholds};
-use banyan_core::{Config, Event, Role};
+use banyan_coding::redundancy::{self, Redundancy};
+use banyan_coding::{Layer, description_length};
+use banyan_core::{Audience, Config, Event, Role};
 use banyan_media::{Generation, Layering, Renditions, low_track, split_layers};
 use banyan_net::{JoinRequest, Membership, Node, NodeHandle};
 use banyan_wire::{
@@ -17,7 +18,7 @@ use banyan_wire::{
 use bytes::Bytes;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use crate::cli::{LadderArg, LayeringArg, Publish, Upload};
+use crate::cli::{LadderArg, LayeringArg, Publish, RedundancyArg, Upload};
 use crate::commands::{URI_ADDRESSES, dialable, key_seed, node_config, say, seed_of};
 use crate::error::{Failure, Outcome};
 use crate::eventlog::{EventLog, Played};
@@ -60,6 +61,7 @@ pub(super) async fn run(options: Publish) -> Outcome {
         overlay: options.overlay,
         stripes: stripe_count(options.stripes, options.overlay)?,
         layering: plan.layering,
+        redundancy: options.redundancy,
         upload,
         seed: options.common.seed.map(|seed| seed_of(seed, 2)),
     };
@@ -135,9 +137,7 @@ async fn feed(
                 }
                 Some(event) => {
                     log.core(&broadcast, &event);
-                    if let Event::Upload { budget, .. } = event {
-                        source.set_upload(budget);
-                    }
+                    source.on_event(&event);
                 }
                 None => return Err(Failure::failed("the node has stopped")),
             },
@@ -230,8 +230,40 @@ pub(super) struct SourceSetup {
     pub(super) overlay: Overlay,
     pub(super) stripes: StripeCount,
     pub(super) layering: LayeringArg,
+    pub(super) redundancy: RedundancyArg,
     pub(super) upload: Upload,
     pub(super) seed: Option<[u8; 32]>,
+}
+
+/// What decides which layers there are and how well they are protected.
+#[derive(Clone, Copy, Debug)]
+struct Protection {
+    layering: LayeringArg,
+    redundancy: RedundancyArg,
+    stripes: StripeCount,
+}
+
+impl Protection {
+    /// The layers of a programme with or without a low rendition. A ladder without one is the
+    /// layering by priority.
+    const fn plan(self, has_low: bool) -> redundancy::Plan {
+        match (self.layering, has_low) {
+            (LayeringArg::Single, _) => redundancy::Plan::Single,
+            (LayeringArg::Ladder, true) => redundancy::Plan::Ladder,
+            (LayeringArg::Priority | LayeringArg::Ladder, _) => redundancy::Plan::Priority,
+        }
+    }
+
+    /// Where the thresholds come from.
+    fn redundancy(self, has_low: bool) -> Redundancy {
+        let plan = self.plan(has_low);
+        let budget = match self.redundancy {
+            RedundancyArg::Fixed => return Redundancy::fixed(self.stripes, plan),
+            RedundancyArg::Auto => plan.default_budget(),
+            RedundancyArg::Budget(budget) => budget,
+        };
+        Redundancy::adaptive(self.stripes, plan, budget)
+    }
 }
 
 /// The source of a broadcast: the peer that has its key.
@@ -244,7 +276,8 @@ pub(super) struct Source {
     end: GenerationId,
     key: BroadcastKey,
     manifest: Manifest,
-    layering: LayeringArg,
+    protection: Protection,
+    redundancy: Redundancy,
     rate: RateEstimate,
     upload: Upload,
     has_warned: bool,
@@ -273,7 +306,10 @@ impl Source {
         let membership = node.join(request).await?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let addresses = dialable(node);
-        let rate = totals.map_or(0, |totals| rate_of(totals, setup.layering, setup.stripes));
+        let SourceSetup { layering, redundancy, stripes, .. } = setup;
+        let protection = Protection { layering, redundancy, stripes };
+        let has_low = totals.is_some_and(|totals| low_track(&totals.tracks).is_some());
+        let rate = totals.map_or(0, |totals| rate_of(totals, protection));
         let manifest = Manifest {
             broadcast,
             // So that a source that starts again with its key is newer than it was.
@@ -301,18 +337,14 @@ impl Source {
             end: GenerationId(0),
             key,
             manifest,
-            layering: setup.layering,
+            protection,
+            redundancy: protection.redundancy(has_low),
             rate: RateEstimate::known(rate),
             upload: setup.upload,
             has_warned: false,
         };
         source.tell().await?;
         Ok(source)
-    }
-
-    /// K.
-    pub(super) fn stripes(&self) -> StripeCount {
-        self.manifest.stripes
     }
 
     pub(super) fn uri(&self, node: &NodeHandle) -> BroadcastUri {
@@ -358,6 +390,36 @@ impl Source {
         );
     }
 
+    /// Takes note of what concerns the source itself.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others concern viewers, or the log")]
+    pub(super) fn on_event(&mut self, event: &Event) {
+        match event {
+            Event::Upload { budget, .. } => self.set_upload(*budget),
+            Event::Audience(audience) => self.on_audience(audience),
+            _ => {}
+        }
+    }
+
+    /// What viewers had in time: the next thresholds follow it.
+    fn on_audience(&mut self, audience: &Audience) {
+        self.redundancy.on_reception(&audience.counts);
+        let thresholds = self.redundancy.current();
+        tracing::debug!(viewers = audience.viewers, counts = ?audience.counts, ?thresholds, "audience");
+    }
+
+    /// Takes note of events until it is time for something else.
+    pub(super) async fn listen_until(&mut self, due: Instant) {
+        loop {
+            tokio::select! {
+                () = sleep_until(due) => return,
+                event = self.membership.next_event() => match event {
+                    Some(event) => self.on_event(&event),
+                    None => return sleep_until(due).await,
+                },
+            }
+        }
+    }
+
     /// Takes note of what the uplink has turned out to bear.
     fn set_upload(&mut self, rate: u64) {
         self.upload.rate = rate;
@@ -368,26 +430,35 @@ impl Source {
         if self.manifest.tracks == tracks {
             return Ok(());
         }
+        let has_low = |tracks: &[Track]| low_track(tracks).is_some();
+        if has_low(&tracks) != has_low(&self.manifest.tracks) {
+            // Other layers: what was learned of the old ones does not tell how they do.
+            self.redundancy = self.protection.redundancy(has_low(&tracks));
+        }
         self.manifest.tracks = tracks;
         self.tell().await
     }
 
-    /// A generation's layers, as they would be published now.
-    pub(super) fn layers(&self, generation: &Generation) -> Vec<Layer> {
-        layers(generation, self.layering, &self.manifest.tracks, self.manifest.stripes)
-    }
-
-    /// Codes and sends a generation.
-    pub(super) async fn publish(&mut self, generation: &Generation) -> Outcome {
-        let layers = self.layers(generation);
-        if let Some(rate) = self.rate.note(generation, &layers) {
+    /// Codes and sends a generation. Returns the bytes of its descriptions.
+    pub(super) async fn publish(&mut self, generation: &Generation) -> Outcome<u64> {
+        let low = low_track(&self.manifest.tracks);
+        let layering = match (self.protection.plan(low.is_some()), low) {
+            (redundancy::Plan::Single, _) => Layering::Single,
+            (redundancy::Plan::Ladder, Some(low)) => Layering::Ladder { low },
+            (redundancy::Plan::Priority | redundancy::Plan::Ladder, _) => Layering::Priority,
+        };
+        let layers = layers(generation, layering, &mut self.redundancy);
+        let lengths: Vec<u64> = layers.iter().map(|layer| layer.data.len() as u64).collect();
+        let planned = planned(&self.redundancy, self.manifest.stripes, &lengths);
+        let description = description_length(&layers) as u64;
+        if let Some(rate) = self.rate.note(generation, planned.max(description)) {
             self.manifest.stripe_rate = rate;
             self.tell().await?;
         }
         let id = self.membership.publish(layers, generation.random_access).await?;
         self.published += 1;
         self.end = id.next();
-        Ok(())
+        Ok(description * u64::from(self.manifest.stripes.value()))
     }
 
     /// Tells everybody which generation was the last.
@@ -399,43 +470,32 @@ impl Source {
     }
 }
 
-/// A generation's layers, each with its threshold. A ladder without a low rendition is the layering
-/// by priority.
-fn layers(
-    generation: &Generation,
-    layering: LayeringArg,
-    tracks: &[Track],
-    stripes: StripeCount,
-) -> Vec<Layer> {
-    let (layering, thresholds) = match (layering, low_track(tracks)) {
-        (LayeringArg::Single, _) => (Layering::Single, vec![thresholds::single(stripes)]),
-        (LayeringArg::Ladder, Some(low)) => {
-            (Layering::Ladder { low }, thresholds::ladder(stripes).to_vec())
-        }
-        (LayeringArg::Priority | LayeringArg::Ladder, _) => {
-            (Layering::Priority, thresholds::priority(stripes).to_vec())
-        }
-    };
-    let layers = split_layers(generation, layering).into_iter().zip(thresholds);
-    layers.map(|(data, threshold)| Layer { threshold, data }).collect()
+/// A generation's layers, each with its threshold.
+fn layers(generation: &Generation, layering: Layering, redundancy: &mut Redundancy) -> Vec<Layer> {
+    let layers = split_layers(generation, layering);
+    let lengths: Vec<usize> = layers.iter().map(Bytes::len).collect();
+    let thresholds = redundancy.thresholds(&lengths);
+    layers.into_iter().zip(thresholds).map(|(data, threshold)| Layer { threshold, data }).collect()
+}
+
+/// Bytes of a description that peers are to plan with: as many as redundancy may ever make of it.
+/// Planned by what it is now, redundancy that grows because uplinks are full would fill them more.
+fn planned(redundancy: &Redundancy, stripes: StripeCount, lengths: &[u64]) -> u64 {
+    let source = lengths.iter().sum();
+    redundancy.bound(lengths).times(source).div_ceil(u64::from(stripes.value()))
 }
 
 /// The rate of one stripe of a file.
-fn rate_of(totals: &Totals, layering: LayeringArg, stripes: StripeCount) -> u64 {
+fn rate_of(totals: &Totals, protection: Protection) -> u64 {
     let Totals { sound_bytes: sound, key_bytes: key, other_bytes: other, low_bytes: low, .. } =
         totals;
-    let shared = |bytes: u64, threshold: u8| bytes / u64::from(threshold);
-    let bytes = match layering {
-        LayeringArg::Single => shared(sound + key + other, thresholds::single(stripes)),
-        LayeringArg::Ladder if *low > 0 => {
-            let [base, full] = thresholds::ladder(stripes);
-            shared(sound + low, base) + shared(key + other, full)
-        }
-        LayeringArg::Priority | LayeringArg::Ladder => {
-            let [vital, rest] = thresholds::priority(stripes);
-            shared(sound + key, vital) + shared(*other, rest)
-        }
+    let has_low = *low > 0;
+    let lengths = match protection.plan(has_low) {
+        redundancy::Plan::Single => vec![sound + key + other],
+        redundancy::Plan::Priority => vec![sound + key, *other],
+        redundancy::Plan::Ladder => vec![sound + low, key + other],
     };
+    let bytes = planned(&protection.redundancy(has_low), protection.stripes, &lengths);
     stripe_rate(bytes, totals.ticks)
 }
 

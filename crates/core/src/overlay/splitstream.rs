@@ -485,6 +485,7 @@ impl Overlay for SplitStream {
             | Message::Probe { .. }
             | Message::ProbeReply { .. }
             | Message::Header(_)
+            | Message::Reception(_)
             | Message::Chunk { .. } => {}
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::io::BufReader;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use banyan_core::{Snapshot, Stats, StripeSnapshot, Violation};
+use banyan_core::{Audience, Snapshot, Stats, StripeSnapshot, Violation};
 use banyan_gateway::{Face, Gateway, LiveHub, NetState, PlaybackState, State};
 use banyan_media::{Generation, GenerationBuilder, Mp4Reader};
 use banyan_wire::{
@@ -227,6 +227,10 @@ pub(crate) fn viewer() -> State {
             stripes: vec![rooted, orphan],
             connections: 9,
             contacts: 11,
+            audience: Audience { viewers: 3, counts: vec![0, 1, 5] },
+            thresholds: vec![1, 2],
+            source_bytes: 1_000,
+            coded_bytes: 1_250,
             store_bytes: 123_456,
             stats,
         },

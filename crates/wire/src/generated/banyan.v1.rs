@@ -6,7 +6,7 @@ pub struct Envelope {
     pub broadcast_tag: u64,
     #[prost(
         oneof = "envelope::Message",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
     )]
     pub message: ::core::option::Option<envelope::Message>,
 }
@@ -52,6 +52,8 @@ pub mod envelope {
         Header(super::DescriptionHeader),
         #[prost(message, tag = "20")]
         Chunk(super::Chunk),
+        #[prost(message, tag = "21")]
+        Reception(super::Reception),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -374,6 +376,20 @@ pub struct ProbeReply {
     /// Newest generation of which the stripe is held.
     #[prost(uint64, tag = "3")]
     pub head: u64,
+}
+/// How many descriptions viewers had in time: the sender's own count and what its children in this tree
+/// told it, since it last said so.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Reception {
+    #[prost(uint32, tag = "1")]
+    pub stripe: u32,
+    /// Viewers that counted.
+    #[prost(uint32, tag = "2")]
+    pub viewers: u32,
+    /// Generations at their playout deadline of which 0, 1, 2 … descriptions were there; zeros at the end
+    /// may be left out.
+    #[prost(uint32, repeated, tag = "3")]
+    pub counts: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Layer {

@@ -3,8 +3,8 @@
 use banyan_wire::{
     BroadcastId, BroadcastKey, ChunkId, Codec, Commitment, Contact, DescriptionHeader,
     GenerationId, GoodbyeReason, Hash, Idle, Join, LayerLayout, Layout, Manifest, Message, Overlay,
-    PeerId, Reason, Rendition, Report, Roles, Signature, SignedManifest, Standing, Start,
-    StripeCount, StripeId, Track, TrackId, root_of,
+    PeerId, Reason, Reception, Rendition, Report, Roles, Signature, SignedManifest, Standing,
+    Start, StripeCount, StripeId, Track, TrackId, root_of,
 };
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -148,6 +148,11 @@ pub(crate) enum Said {
         stripe: u8,
         is_orphan: bool,
         head: u64,
+    },
+    Reception {
+        stripe: u8,
+        viewers: u32,
+        counts: Vec<u32>,
     },
     Header {
         generation: u64,
@@ -498,6 +503,11 @@ impl Said {
                 is_orphan: *is_orphan,
                 head: GenerationId(*head),
             },
+            Self::Reception { stripe, viewers, counts } => Message::Reception(Reception {
+                stripe: StripeId(*stripe),
+                viewers: *viewers,
+                counts: counts.clone(),
+            }),
             Self::Header { .. } => Message::Header(self.header()),
             Self::Chunk { generation, stripe, index, payload } => Message::Chunk {
                 id: ChunkId {

@@ -115,6 +115,7 @@ const STATUS: u64 = 15;
 const ADOPT: u64 = 16;
 const PROBE: u64 = 17;
 const PROBE_REPLY: u64 = 18;
+const RECEPTION: u64 = 21;
 const HEADER: u64 = 19;
 const CHUNK: u64 = 20;
 
@@ -631,6 +632,14 @@ fn forest() -> Vec<Hostile> {
         says("an adopt without a peer", ADOPT, &stripe(3), "PeerId", None),
         says("an adopt of stripe 64", ADOPT, &peers(stripe(3), 2, 1).int(4, 64), "Stripe", None),
         says("a probe for stripe 64", PROBE, &stripe(64), "Stripe", None),
+        says("a reception for stripe 64", RECEPTION, &stripe(64), "Stripe", None),
+        says(
+            "a reception of 66 counts",
+            RECEPTION,
+            &Pb::new().bytes(3, &[1; 66]),
+            "TooMany",
+            Some("counts"),
+        ),
         says("a probe-reply for stripe 255", PROBE_REPLY, &stripe(255), "Stripe", None),
     ]
 }

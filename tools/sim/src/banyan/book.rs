@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::{Bytes, BytesMut};
 
+use banyan_coding::redundancy::{Plan, Ratio, Redundancy};
 use banyan_coding::{Layer, thresholds};
 use banyan_core::{Config, class_of};
 use banyan_wire::{
@@ -17,12 +18,15 @@ use banyan_wire::{
 use crate::dice::mix;
 use crate::forest::SOURCE;
 use crate::node::Index;
-use crate::scenario::{Coding, Knowledge, Scenario, Span};
+use crate::scenario::{Coding, Deed, Event, Knowledge, Scenario, Span};
 
 /// Generations whose frames are kept: more than any store holds.
 const GENERATIONS_KEPT: u64 = 64;
 /// `/ip4/192.0.2.1/udp/4001/quic-v1`, as long as a real address.
 const ADDRESS: &[u8] = &[4, 192, 0, 2, 1, 0x91, 2, 0x0f, 0xa1, 0xcd, 3];
+
+/// Salt of what is late.
+const LATENESS: u64 = 0x1a7e;
 
 /// Names a frame of data: generation, stripe, and the chunk's place or `None` for the header.
 type FrameName = (u64, u8, Option<u16>);
@@ -39,6 +43,9 @@ pub struct Book {
     pub(super) has_manifest: bool,
     pub(super) random_access_every: u64,
     coding: Coding,
+    redundancy: Option<Ratio>,
+    /// When which share of the descriptions, in 2³² parts, begins to be late for leaves.
+    impairments: Vec<(u64, u64)>,
     /// Payload bytes of a description, and what they stand for.
     payload: u64,
     nominal: u64,
@@ -96,6 +103,8 @@ impl Book {
             has_manifest: is_routed || scenario.population.has_manifest,
             random_access_every: broadcast.random_access_every,
             coding: broadcast.coding,
+            redundancy: broadcast.redundancy.map(ratio_of),
+            impairments: impairments(scenario),
             payload: u64::from(broadcast.payload),
             nominal: stripe_rate * broadcast.generation.micros() / 8_000_000,
             tells_digits: is_routed,
@@ -162,19 +171,55 @@ impl Book {
     /// The layers of a generation, with the thresholds of its coding; together one description is
     /// `payload` bytes. Of a ladder the low rendition is a fifth: 190 kbit/s with sound from 6
     /// descriptions, 1.5 Mbit/s from 13.
-    pub(super) fn layers(&self, number: u64) -> [Layer; 2] {
+    ///
+    /// The bytes of a layer are the same whatever `redundancy` makes of its threshold.
+    pub(super) fn layers(&self, number: u64, redundancy: &mut Redundancy) -> [Layer; 2] {
         let ([base, full], parts) = match self.coding {
             Coding::Priority => (thresholds::priority(self.stripes), 3),
             Coding::Ladder => (thresholds::ladder(self.stripes), 5),
         };
         let shard = (self.payload / parts).max(2).next_multiple_of(2);
         let rest = self.payload.saturating_sub(shard).max(2);
-        let layer = |threshold: u8, shard: u64, salt: u64| {
-            let length = shard * u64::from(threshold);
+        let length = |threshold: u8, shard: u64| shard * u64::from(threshold);
+        let lengths = [length(base, shard), length(full, rest)];
+        let chosen = redundancy
+            .thresholds(&lengths.map(|length| usize::try_from(length).unwrap_or(usize::MAX)));
+        let layer = |place: usize, default: u8, salt: u64| {
+            let (length, threshold) = (lengths[place], chosen.get(place).copied());
+            let threshold = threshold.unwrap_or(default);
             let bytes = (0..length).map(|at| mix(number << 20 ^ at << 1 ^ salt).to_le_bytes()[0]);
             Layer { threshold, data: bytes.collect::<Vec<u8>>().into() }
         };
-        [layer(base, shard, 0), layer(full, rest, 1)]
+        [layer(0, base, 0), layer(1, full, 1)]
+    }
+
+    /// Where the source's thresholds come from.
+    pub(super) fn redundancy(&self) -> Redundancy {
+        let plan = match self.coding {
+            Coding::Priority => Plan::Priority,
+            Coding::Ladder => Plan::Ladder,
+        };
+        match self.redundancy {
+            Some(budget) => Redundancy::adaptive(self.stripes, plan, budget),
+            None => Redundancy::fixed(self.stripes, plan),
+        }
+    }
+
+    /// Whether a description comes too late for `index`, a leaf in its tree.
+    pub(super) fn is_late(
+        &self,
+        now: u64,
+        index: Index,
+        stripe: StripeId,
+        generation: u64,
+    ) -> bool {
+        let begun = self.impairments.partition_point(|(at, _)| *at <= now);
+        let Some((_, share)) = begun.checked_sub(1).and_then(|last| self.impairments.get(last))
+        else {
+            return false;
+        };
+        let name = mix(u64::from(index) << 8 | u64::from(stripe.0)) ^ generation;
+        mix(mix(self.seed ^ LATENESS) ^ name) >> 32 < *share
     }
 
     /// The frame of a message and what it weighs on the wire.
@@ -217,6 +262,22 @@ impl Book {
         debug_assert_eq!(&super::decode(&framed), message, "messages survive the wire");
         framed
     }
+}
+
+/// A ratio as people write it.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked on loading")]
+fn ratio_of(ratio: f64) -> Ratio {
+    Ratio::from_permille((ratio * 1000.0).round() as u32)
+}
+
+/// What is late from when on, in the order of time.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 2³²")]
+fn impairments(scenario: &Scenario) -> Vec<(u64, u64)> {
+    let events = scenario.events.iter().filter(|event| event.deed == Deed::Impair);
+    let share = |event: &Event| (event.share.unwrap_or(0.0) * 4_294_967_296.0) as u64;
+    let mut all: Vec<(u64, u64)> = events.map(|event| (event.at.micros(), share(event))).collect();
+    all.sort_by_key(|(at, _)| *at);
+    all
 }
 
 /// The name of a frame of data, and a chunk's payload.

@@ -206,6 +206,7 @@ impl World {
             | Action::Keep { .. }
             | Action::Children { .. }
             | Action::Wants { .. }
+            | Action::Coded { .. }
             | Action::Played { .. } => {}
         }
     }
@@ -384,7 +385,8 @@ impl Lone {
             | Action::Children { .. }
             | Action::Wants { .. }
             | Action::Played { .. }
-            | Action::Arrived { .. } => None,
+            | Action::Arrived { .. }
+            | Action::Coded { .. } => None,
         };
         self.actions.drain(..).filter_map(sent).collect()
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::dice::Dice;
 use crate::forest::SOURCE;
+use crate::measure::coding::coded_ratio;
 use crate::measure::structure::{of, structure};
 use crate::measure::{Meter, YOUNG, ratio, seconds};
 use crate::node::{Index, Node};
@@ -29,6 +30,7 @@ impl Meter {
         result.checks = world.checks.results();
         result.events = self.events.into_iter().map(|watched| watched.result).collect();
         result.series = self.series;
+        result.coded_ratio = coded_ratio(&world.coding);
         result.metrics = metrics(result);
         let measured = |expect: &Expect| measure(expect, &result.metrics);
         result.expectations = scenario.expect.iter().map(measured).collect();
@@ -174,6 +176,9 @@ fn metrics(result: &RunResult) -> BTreeMap<String, f64> {
         }
     }
     event_metrics(result, &mut put);
+    if let Some(ratio) = result.coded_ratio {
+        put("coded_ratio", ratio);
+    }
     put("steps", ratio(result.cost.steps, 1));
     put("steps_per_second", result.cost.steps_per_second);
     put("wall", result.cost.wall);
@@ -200,6 +205,18 @@ fn event_metrics(result: &RunResult, put: &mut impl FnMut(&str, f64)) {
     let least = |of: fn(&crate::result::EventResult) -> f64| events().map(of).fold(1.0, f64::min);
     put("event_continuity_base", least(|event| event.continuity_base));
     put("event_continuity_full", least(|event| event.continuity_full));
+    for (number, event) in (1..).zip(events()) {
+        let mut put_of = |what: &str, value: Option<f64>| {
+            if let Some(value) = value {
+                put(&format!("phase_{number}_{what}"), value);
+            }
+        };
+        put_of("coded_ratio", event.coded_ratio);
+        put_of("base", event.coded_ratio.map(|_| event.continuity_base));
+        put_of("full", event.coded_ratio.map(|_| event.continuity_full));
+        put_of("followed", event.followed_after);
+        put_of("highest_base", event.highest_base.map(f64::from));
+    }
     put("rooted_after", least(|event| event.rooted_after));
     let rooted = events().map(|event| event.least_rooted).min().unwrap_or(0);
     put("least_rooted", f64::from(rooted));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::result::{Outcome, RunResult};
+use crate::result::{EventResult, Outcome, RunResult};
 
 /// A column: its head, and what stands in it.
 type Column = (&'static str, fn(&RunResult) -> String);
@@ -76,6 +76,11 @@ fn notes(text: &mut String, run: &RunResult) {
     if let Outcome::Failed { what, .. } = &run.outcome {
         line(text, &format!("{name}: FAILED {what}"));
     }
+    let adapts = run.spec["broadcast"]["redundancy"].is_number();
+    let has_coding = run.events.iter().any(|event| event.thresholds.len() > 1);
+    if adapts || run.scenario == "adaptation" && has_coding {
+        run.events.iter().for_each(|event| line(text, &format!("{name}: {}", phase(event))));
+    }
     for check in run.checks.iter().filter(|check| check.breaches > 0) {
         let first = check.first.as_deref().unwrap_or("");
         line(
@@ -101,6 +106,23 @@ fn notes(text: &mut String, run: &RunResult) {
             &format!("{name}: {verdict} {} {value} ({bound}) {}", expect.metric, expect.goal),
         );
     }
+}
+
+/// What redundancy and quality were from an event on.
+fn phase(event: &EventResult) -> String {
+    let number = |value: Option<f64>, decimals: usize| {
+        value.map_or_else(|| "-".into(), |value| format!("{value:.decimals$}"))
+    };
+    format!(
+        "from {} s, {}: coded {}, base {:.5}, full {:.5}, thresholds {:?} first after {} s",
+        event.at,
+        event.name,
+        number(event.coded_ratio, 3),
+        event.continuity_base,
+        event.continuity_full,
+        event.thresholds,
+        number(event.followed_after, 1),
+    )
 }
 
 fn metric(run: &RunResult, name: &str, decimals: usize) -> String {

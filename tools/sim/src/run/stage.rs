@@ -255,7 +255,7 @@ impl<'a, C: Cast> Stage<'a, C> {
         let count = self.count(event);
         let victims = match event.deed {
             Deed::Kill | Deed::Leave | Deed::Partition => self.choose(event, count),
-            Deed::Join | Deed::Mark => Vec::new(),
+            Deed::Join | Deed::Impair | Deed::Mark => Vec::new(),
         };
         match event.deed {
             Deed::Kill => victims.iter().for_each(|index| self.go(*index, false, false)),
@@ -277,7 +277,8 @@ impl<'a, C: Cast> Stage<'a, C> {
                     self.agenda.note(now + after, Item::Newcomer);
                 }
             }
-            Deed::Mark => {}
+            // The book knows when impairments begin.
+            Deed::Impair | Deed::Mark => {}
         }
         let name = if event.name.is_empty() { name_of(event) } else { event.name.clone() };
         let victims = u32::try_from(victims.len()).unwrap_or(u32::MAX);
@@ -343,6 +344,7 @@ fn name_of(event: &Event) -> String {
         Deed::Leave => "leave",
         Deed::Partition => "partition",
         Deed::Join => "join",
+        Deed::Impair => "impair",
         Deed::Mark => "mark",
     };
     let who = match event.who {

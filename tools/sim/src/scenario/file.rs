@@ -116,6 +116,9 @@ pub(super) fn validate(scenario: &Scenario) -> Result<()> {
     let after = scenario.measure.sample_after_event;
     ensure!(!after.0.is_zero(), "measure.sample_after_event must not be zero");
     ensure!(latency.min <= latency.max, "latency.min is above latency.max");
+    if let Some(ratio) = broadcast.redundancy {
+        ensure!((1.0..=8.0).contains(&ratio), "broadcast.redundancy = {ratio}: 1 to 8");
+    }
     share("latency.loss", latency.loss)?;
     share("links.promised", links.promised)?;
     ensure!(links.promised > 0.0, "links.promised must not be zero");
@@ -156,6 +159,11 @@ fn validate_event(event: &Event, scenario: &Scenario) -> Result<()> {
     ensure!(
         event.deed != Deed::Partition || !event.span.0.is_zero(),
         "{}: a partition needs `for`",
+        place()
+    );
+    ensure!(
+        event.deed != Deed::Impair || event.share.is_some(),
+        "{}: an impairment needs `share`",
         place()
     );
     ensure!(u32::from(event.stripe) < scenario.broadcast.stripes, "{}: no such stripe", place());

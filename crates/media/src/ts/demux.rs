@@ -396,11 +396,10 @@ impl TsDemuxer {
     /// Drops what is held of a track that will not be announced.
     fn forget_held(&mut self, id: TrackId) {
         self.held.retain(|event| !matches!(event, Event::AccessUnit(unit) if unit.track == id));
-        let units = self.held.iter().filter_map(|event| match event {
-            Event::AccessUnit(unit) => Some(unit.data.len()),
-            Event::Tracks(_) | Event::Skipped { .. } | Event::Discontinuity => None,
-        });
-        self.held_bytes = units.sum();
+        let length = |event: &Event| {
+            if let Event::AccessUnit(unit) = event { unit.data.len() } else { 0 }
+        };
+        self.held_bytes = self.held.iter().map(length).sum();
     }
 
     /// The lowest id no stream has.

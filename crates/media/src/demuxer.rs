@@ -164,14 +164,14 @@ impl Demuxer {
             }
             before => (before, timeline),
         };
+        let renditions = self.renditions;
         self.inner = match container {
-            Container::Mp4 => Inner::Mp4(Box::new(Mp4Demuxer::with_timeline(timeline))),
+            Container::Mp4 => Inner::Mp4(Box::new(Mp4Demuxer::with_timeline(timeline, renditions))),
             Container::Matroska => {
-                Inner::Matroska(Box::new(MatroskaDemuxer::with_timeline(timeline)))
+                Inner::Matroska(Box::new(MatroskaDemuxer::with_timeline(timeline, renditions)))
             }
             Container::Flv => Inner::Flv(Box::new(FlvDemuxer::with_timeline(timeline))),
             Container::MpegTs | Container::Unknown(_) => {
-                let renditions = self.renditions;
                 let anew = || Box::new(TsDemuxer::with_timeline(timeline, renditions));
                 Inner::Ts(before.unwrap_or_else(anew))
             }

@@ -137,6 +137,7 @@ impl FlvDemuxer {
 
     /// Gives the timeline up, for the stream that comes next.
     pub(crate) fn take_timeline(&mut self) -> Timeline {
+        self.timeline.end();
         std::mem::take(&mut self.timeline)
     }
 

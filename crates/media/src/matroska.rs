@@ -22,6 +22,7 @@ use self::reorder::Reorder;
 use crate::error::DemuxError;
 use crate::es::MAX_ACCESS_UNIT;
 use crate::programme::{Programme, rescale};
+use crate::renditions::Renditions;
 use crate::timeline::Timeline;
 use crate::ts::demux::{DemuxStats, Event};
 
@@ -113,7 +114,7 @@ impl SoundClock {
 
 impl Default for MatroskaDemuxer {
     fn default() -> Self {
-        Self::with_timeline(Timeline::default())
+        Self::with_timeline(Timeline::default(), Renditions::default())
     }
 }
 
@@ -125,7 +126,7 @@ impl MatroskaDemuxer {
     }
 
     /// Creates a demuxer whose time goes on from that of another.
-    pub(crate) fn with_timeline(timeline: Timeline) -> Self {
+    pub(crate) fn with_timeline(timeline: Timeline, renditions: Renditions) -> Self {
         Self {
             buffer: BytesMut::new(),
             skip: 0,
@@ -135,7 +136,7 @@ impl MatroskaDemuxer {
             scale: DEFAULT_SCALE,
             time: 0,
             tracks: Vec::new(),
-            programme: Programme::new(timeline),
+            programme: Programme::new(timeline, renditions),
             failure: None,
         }
     }

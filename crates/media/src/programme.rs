@@ -4,13 +4,14 @@
 //! become media time on one timeline, as those of a transport stream do. Finding samples is left to
 //! [`crate::mp4::live`] and [`crate::matroska`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use banyan_wire::{MAX_TRACKS, MediaTime, Track, TrackId};
 use bytes::Bytes;
 
 use crate::access_unit::AccessUnit;
 use crate::error::{DemuxError, sound_not_carried};
+use crate::renditions::{self, Renditions};
 use crate::sample::{Described, Format};
 use crate::timeline::{Timeline, TrackClock};
 use crate::ts::demux::{DemuxStats, Event};
@@ -23,7 +24,15 @@ const MAX_SKIPPED: usize = 64;
 pub(crate) struct Programme {
     streams: Vec<Stream>,
     timeline: Timeline,
+    /// The clocks of tracks that are gone, by id: others that take the id go on where they stopped.
+    /// At most as many as there may be tracks.
+    clocks: BTreeMap<TrackId, TrackClock>,
+    renditions: Renditions,
+    /// Pictures that are not carried beside the others.
+    left_out: Vec<TrackId>,
     announced: Vec<Track>,
+    /// What was announced is of tracks that are gone.
+    is_stale: bool,
     events: VecDeque<Event>,
     skipped: Vec<(u64, String)>,
     unsupported_video: Option<String>,
@@ -32,6 +41,8 @@ pub(crate) struct Programme {
 
 #[derive(Debug)]
 struct Stream {
+    /// What the container calls it.
+    number: u64,
     track: Track,
     format: Format,
     clock: TrackClock,
@@ -39,9 +50,9 @@ struct Stream {
 }
 
 impl Programme {
-    /// A programme whose time goes on from that of others.
-    pub(crate) fn new(timeline: Timeline) -> Self {
-        Self { timeline, ..Self::default() }
+    /// A programme whose time goes on from that of others, and that looks for renditions as told.
+    pub(crate) fn new(timeline: Timeline, renditions: Renditions) -> Self {
+        Self { timeline, renditions, ..Self::default() }
     }
 
     /// Gives the timeline up, for the stream that comes next.
@@ -52,7 +63,9 @@ impl Programme {
 
     /// Forgets all tracks: others follow.
     pub(crate) fn clear(&mut self) {
-        self.streams.clear();
+        let clocks = self.streams.drain(..).map(|stream| (stream.track.id, stream.clock));
+        self.clocks.extend(clocks);
+        self.is_stale = true;
         self.unsupported_video = None;
     }
 
@@ -76,7 +89,9 @@ impl Programme {
         track.id = TrackId(id);
         track.language = language;
         let is_described = format.is_described();
-        self.streams.push(Stream { track, format, clock: TrackClock::default(), is_described });
+        let clock =
+            self.clocks.remove(&track.id).map_or_else(TrackClock::default, TrackClock::handed_on);
+        self.streams.push(Stream { number, track, format, clock, is_described });
         Some(usize::from(id))
     }
 
@@ -132,7 +147,7 @@ impl Programme {
             // Nothing of it can be decoded yet.
             return;
         }
-        let is_new = self.announced.is_empty() || is_changed || !was_described;
+        let is_new = self.announced.is_empty() || self.is_stale || is_changed || !was_described;
         let Some(placed) = self.timeline.place_at(&mut stream.clock, pts, dts) else { return };
         let track = stream.track.id;
         if is_new {
@@ -140,6 +155,9 @@ impl Programme {
         }
         if placed.jumped {
             self.events.push_back(Event::Discontinuity);
+        }
+        if self.left_out.contains(&track) {
+            return;
         }
         self.events.push_back(Event::AccessUnit(AccessUnit {
             track,
@@ -152,8 +170,15 @@ impl Programme {
     }
 
     fn announce(&mut self) {
+        self.is_stale = false;
         let described = self.streams.iter().filter(|stream| stream.is_described);
-        let tracks: Vec<Track> = described.map(|stream| stream.track.clone()).collect();
+        let mut tracks: Vec<Track> = described.map(|stream| stream.track.clone()).collect();
+        self.left_out = renditions::assign(&mut tracks, self.renditions);
+        let left_out =
+            self.streams.iter().filter(|stream| self.left_out.contains(&stream.track.id));
+        for number in left_out.map(|stream| stream.number).collect::<Vec<_>>() {
+            self.skip(number, true, renditions::LEFT_OUT.to_owned());
+        }
         if tracks != self.announced {
             self.announced.clone_from(&tracks);
             self.events.push_back(Event::Tracks(tracks));

@@ -58,6 +58,13 @@ pub(crate) struct TrackClock {
     step: Option<i64>,
 }
 
+impl TrackClock {
+    /// The clock of a track that takes this one's name: it goes on where this one stopped.
+    pub(crate) const fn handed_on(self) -> Self {
+        Self { step: None, ..self }
+    }
+}
+
 /// Where a unit is put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Placed {
@@ -195,6 +202,19 @@ mod tests {
     fn dts(placed: Option<Placed>) -> (i64, bool) {
         let placed = placed.unwrap();
         (placed.dts.0, placed.jumped)
+    }
+
+    #[test]
+    fn a_track_that_takes_anothers_name_goes_on_where_it_stopped() {
+        let mut line = Timeline::default();
+        let mut track = TrackClock::default();
+        let mut last = 0;
+        for step in 0..10 {
+            last = dts(line.place(&mut track, at(step * 3600))).0;
+        }
+        let mut successor = track.handed_on();
+        let first = dts(line.place(&mut successor, at(0))).0;
+        assert!(first > last && first <= last + DEFAULT_STEP, "{first} after {last}");
     }
 
     #[test]

@@ -30,10 +30,11 @@ pub(crate) fn check(tree: &Tree) -> Result<Report> {
     Ok(report)
 }
 
-/// `crates/*/src` and `tools/*/src`, but not generated code.
+/// `crates/*/src`, `tools/*/src` and `fuzz`, but not generated code.
 fn is_ours(file: &str) -> bool {
     let folders: Vec<&str> = file.split('/').collect();
-    matches!(folders[..], ["crates" | "tools", _, "src", ..]) && !folders.contains(&"generated")
+    matches!(folders[..], ["crates" | "tools", _, "src", ..] | ["fuzz", ..])
+        && !folders.contains(&"generated")
 }
 
 fn opens_with_doc(text: &str) -> bool {
@@ -47,6 +48,7 @@ mod tests {
     #[test]
     fn only_our_own_source_counts() {
         assert!(is_ours("crates/core/src/peer.rs") && is_ours("tools/sim/src/a/b.rs"));
+        assert!(is_ours("fuzz/src/wire.rs") && is_ours("fuzz/fuzz_targets/viewer.rs"));
         assert!(!is_ours("crates/wire/src/generated/banyan.v1.rs"));
         assert!(!is_ours("crates/core/tests/a.rs") && !is_ours("integration-tests/src/lib.rs"));
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! banyan ─▶ gateway ─▶ net ─▶ core ─▶ coding ─▶ wire      media ─▶ wire
-//! tools, integration-tests ─▶ everything                  nothing else ─▶ banyan, sim
+//! tools, fuzz, integration-tests ─▶ everything            nothing else ─▶ banyan, sim
 //! ```
 //!
 //! Also: no runtime and no socket below `net`, not even through others, and libp2p by name only

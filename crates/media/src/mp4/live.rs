@@ -23,6 +23,7 @@ use crate::error::{DemuxError, Mp4Error};
 use crate::es::MAX_ACCESS_UNIT;
 use crate::interleave::Interleaver;
 use crate::programme::{Programme, rescale};
+use crate::renditions::Renditions;
 use crate::timeline::Timeline;
 use crate::ts::demux::{DemuxStats, Event};
 
@@ -102,8 +103,8 @@ impl Mp4Demuxer {
     }
 
     /// Creates a demuxer whose time goes on from that of another.
-    pub(crate) fn with_timeline(timeline: Timeline) -> Self {
-        Self { programme: Programme::new(timeline), ..Self::default() }
+    pub(crate) fn with_timeline(timeline: Timeline, renditions: Renditions) -> Self {
+        Self { programme: Programme::new(timeline, renditions), ..Self::default() }
     }
 
     pub(crate) fn take_timeline(&mut self) -> Timeline {

@@ -23,7 +23,7 @@ use crate::access_unit::AccessUnit;
 use crate::error::DemuxError;
 use crate::es::Framed;
 use crate::renditions::{self, Renditions};
-use crate::timeline::Timeline;
+use crate::timeline::{Timeline, TrackClock};
 
 /// Bytes of units held back until the tracks are announced; past it, the oldest are dropped.
 const MAX_HELD: usize = 8 << 20;
@@ -145,6 +145,8 @@ pub struct TsDemuxer {
     skipped: BTreeSet<(u16, u8)>,
     /// Damage of streams that are gone.
     past: DemuxStats,
+    /// By track id, where the time of the last stream that had it stopped.
+    clocks: [TrackClock; MAX_TRACKS],
     failure: Option<DemuxError>,
 }
 
@@ -433,6 +435,13 @@ impl TsDemuxer {
                 }
                 self.drain_stream(index);
             }
+            if let Some(stream) = self.streams.get(index).filter(|_| is_gone)
+                && let Some(clock) = self.clocks.get_mut(usize::from(stream.id.0))
+            {
+                *clock = stream.clock.handed_on();
+                let id = stream.id;
+                self.forget_held(id);
+            }
         }
         let past = self.stats();
         self.streams.retain(|stream| listed.contains(&stream.entry));
@@ -448,7 +457,13 @@ impl TsDemuxer {
                 continue;
             }
             match self.free_id() {
-                Some(id) => self.streams.push(Stream::new(id, codec, entry)),
+                Some(id) => {
+                    let mut stream = Stream::new(id, codec, entry);
+                    if let Some(clock) = self.clocks.get(usize::from(id.0)) {
+                        stream.clock = *clock;
+                    }
+                    self.streams.push(stream);
+                }
                 None => self.skip(&entry, "more tracks than are carried"),
             }
         }
@@ -462,6 +477,15 @@ impl TsDemuxer {
         if self.is_announced {
             self.announce_changes();
         }
+    }
+
+    /// Drops what is held of a track that will not be announced.
+    fn forget_held(&mut self, id: TrackId) {
+        self.held.retain(|event| !matches!(event, Event::AccessUnit(unit) if unit.track == id));
+        let length = |event: &Event| {
+            if let Event::AccessUnit(unit) = event { unit.data.len() } else { 0 }
+        };
+        self.held_bytes = self.held.iter().map(length).sum();
     }
 
     /// The lowest id no stream has.
@@ -505,7 +529,10 @@ impl TsDemuxer {
             let Some(framed) = stream.poll() else { break };
             let Framed { stamp, random_access, priority, data } = framed;
             // Before its parameters are known, nothing of a stream can be decoded.
-            if stream.track.is_none() {
+            let Some(own) = &stream.track else { continue };
+            // Nor is it of use while its id still stands for a track of another kind.
+            let is_own = |track: &Track| track.id == own.id && track.codec == own.codec;
+            if self.is_announced && !self.announced.iter().any(is_own) {
                 continue;
             }
             let Some(placed) = self.timeline.place(&mut stream.clock, stamp) else { continue };

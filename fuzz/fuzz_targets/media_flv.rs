@@ -1,0 +1,4 @@
+//! `media_flv` of [`banyan_fuzz::TARGETS`], driven by libFuzzer.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| banyan_fuzz::run("media_flv", input));

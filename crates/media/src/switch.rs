@@ -14,6 +14,10 @@
 //!
 //! The full rendition is gone back to at its next key picture, the low one is gone to at its own:
 //! a source that sends one in every generation lets nobody freeze who has the first layer.
+//!
+//! Where pictures are decoded before others that are shown earlier, the last one shown may be later
+//! than the key picture of the other rendition that comes next. Its first pictures are then needed for
+//! those that follow, but their time is over: they are shown within a tick each, right after it.
 
 use banyan_wire::{MediaTime, Rendition, Track, TrackId};
 
@@ -23,6 +27,10 @@ use crate::generation::low_track;
 /// A key picture this much before what was shown, in ticks, is of a new timeline: the source has
 /// started again.
 const NEW_TIMELINE: i64 = 8 * MediaTime::HZ;
+
+/// How far pictures of the other rendition may have been shown already, in ticks, to go over to it:
+/// more than any encoder reorders at 25 pictures a second.
+const MAX_OVERLAP: i64 = MediaTime::HZ / 2;
 
 /// How much of a generation arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +87,28 @@ pub struct RenditionSwitch {
     is_low: bool,
     /// The last presentation time of a picture that was shown.
     shown_until: Option<MediaTime>,
+    /// Pictures of the chain up to this time were shown in the other rendition.
+    overlap: Option<Overlap>,
+}
+
+/// Pictures whose time is over when their rendition begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Overlap {
+    /// What the other rendition showed last.
+    until: MediaTime,
+    /// How many were moved behind it.
+    moved: i64,
+}
+
+impl Overlap {
+    /// Moves a picture behind what was shown, a tick behind the one before.
+    fn place(&mut self, pts: MediaTime) -> MediaTime {
+        if pts > self.until {
+            return pts;
+        }
+        self.moved += 1;
+        self.until + self.moved
+    }
 }
 
 /// The tracks of a programme in two renditions.
@@ -148,18 +178,29 @@ impl RenditionSwitch {
     ) -> Shown {
         let Some(pair) = self.pair else { return self.show_only(units, arrived, random_access) };
         let chain = self.choose(pair, &units, arrived);
+        if chain != self.chain {
+            let from = chain.and_then(|chain| chain.from);
+            let until = self.shown_until.filter(|until| {
+                from.is_some_and(|from| from <= *until && !is_new_timeline(from, *until))
+            });
+            self.overlap = until.map(|until| Overlap { until, moved: 0 });
+        }
         self.chain = chain;
         let shown = chain.map(|chain| match chain.rendition {
             Rendition::Low => pair.low,
             Rendition::Full | _ => pair.full,
         });
         let from = chain.and_then(|chain| chain.from);
+        let overlap = &mut self.overlap;
         units.retain_mut(|unit| {
             if !unit.priority.is_video() {
                 return true;
             }
             let is_shown = Some(unit.track) == shown && from.is_none_or(|from| unit.pts >= from);
             unit.track = pair.full;
+            if let Some(overlap) = overlap.as_mut().filter(|_| is_shown) {
+                unit.pts = overlap.place(unit.pts);
+            }
             is_shown
         });
         if let Some(chain) = chain {
@@ -222,12 +263,12 @@ impl RenditionSwitch {
         None
     }
 
-    /// A new chain, if decoding can begin with this picture and time does not run back with it.
+    /// A new chain, if decoding can begin with this picture and time does not run far back with it.
     fn begin(&self, rendition: Rendition, first: &AccessUnit) -> Option<Chain> {
-        let is_later = self.shown_until.is_none_or(|until| {
-            first.pts > until || until.0.saturating_sub(first.pts.0) > NEW_TIMELINE
+        let is_in_time = self.shown_until.is_none_or(|until| {
+            until.0.saturating_sub(first.pts.0) <= MAX_OVERLAP || is_new_timeline(first.pts, until)
         });
-        let begins = first.random_access && is_later;
+        let begins = first.random_access && is_in_time;
         begins.then_some(Chain { rendition, from: Some(first.pts) })
     }
 
@@ -249,6 +290,11 @@ impl RenditionSwitch {
             })
             .collect();
     }
+}
+
+/// Whether a picture is so much before what was shown that time began anew.
+const fn is_new_timeline(pts: MediaTime, until: MediaTime) -> bool {
+    until.0.saturating_sub(pts.0) > NEW_TIMELINE
 }
 
 #[cfg(test)]

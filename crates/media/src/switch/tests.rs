@@ -61,6 +61,12 @@ fn place(unit: &AccessUnit) -> (u8, u16) {
 /// after it and shown before it; sound; and low pictures in order, with a key where the full one has
 /// one and at every group's start that `low_key` names.
 fn programme(gops: i64, minis: i64, low_key: impl Fn(i64) -> bool) -> Vec<Generation> {
+    // Where every picture before it has been shown, when this one is decoded.
+    programme_with(gops, minis, |place| place % 4 == 1 && low_key(place / 4))
+}
+
+/// The same with low keys at the named places of the full rendition's order of decoding.
+fn programme_with(gops: i64, minis: i64, low_key: impl Fn(i64) -> bool) -> Vec<Generation> {
     let gop = 1 + 4 * minis;
     let mut units = Vec::new();
     for at in 0..gops {
@@ -79,10 +85,8 @@ fn programme(gops: i64, minis: i64, low_key: impl Fn(i64) -> bool) -> Vec<Genera
             units.push(picture(FULL, place, dts - 2, begin + shown, priority));
             let sound = picture(SOUND, 0, dts - 2, dts - 2, Priority::Audio);
             units.push(AccessUnit { random_access: true, ..sound });
-            // Where every picture before it has been shown, when this one is decoded.
             let place = i64::from(place);
-            let is_clean = place == 0 || place % 4 == 1;
-            let is_key = place == 0 || is_clean && low_key(place / 4);
+            let is_key = place == 0 || low_key(place);
             let priority = if is_key { Priority::Key } else { Priority::Reference };
             units.push(picture(LOW, 0, dts, dts, priority));
         }
@@ -201,6 +205,23 @@ fn with_a_low_key_in_every_generation_the_first_layer_is_enough_for_every_pictur
         check(&shown);
         let times: BTreeSet<_> = pictures(&shown).map(|unit| unit.pts.0 / STEP).collect();
         assert!(times.into_iter().eq(0..count), "{arrived:?}");
+    }
+}
+
+#[test]
+fn pictures_that_cross_a_low_key_hold_the_last_one_no_longer_than_they_are_reordered() {
+    let programme = programme_with(6, 12, |place| place % 10 == 0);
+    let count: i64 = 6 * 49;
+    let mut rng = ChaCha12Rng::seed_from_u64(9);
+    for _ in 0..200 {
+        let arrived: Vec<usize> =
+            programme.iter().map(|_| if rng.random_bool(0.6) { 2 } else { 1 }).collect();
+        let shown = play(&programme, &arrived);
+        check(&shown);
+        let times: BTreeSet<_> = pictures(&shown).map(|unit| unit.pts.0 / STEP).collect();
+        assert_eq!((times.first(), times.last()), (Some(&0), Some(&(count - 1))));
+        let longest = times.iter().zip(times.iter().skip(1)).map(|(a, b)| b - a).max();
+        assert!(longest <= Some(4), "{longest:?} with {arrived:?}");
     }
 }
 

@@ -273,7 +273,7 @@ async fn garbage_is_cut_off_and_the_broadcast_goes_on_waiting() {
     let _alone = alone().await;
     let (tcp, rtmp) = (free_tcp_port(), free_tcp_port());
     for (port, url, format, expected) in [
-        (tcp, format!("tcp://127.0.0.1:{tcp}"), "mpegts", "not an MPEG transport stream"),
+        (tcp, format!("tcp://127.0.0.1:{tcp}"), "mpegts", "neither an MPEG transport stream"),
         (rtmp, format!("rtmp://127.0.0.1:{rtmp}/a/b"), "flv", "is no RTMP"),
     ] {
         let mut programme = Programme::listen(&url).await;

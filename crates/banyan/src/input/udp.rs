@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{UdpSocket, lookup_host};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::error::{Failure, Outcome};
 use crate::input::cutter::Format;
@@ -25,6 +25,13 @@ use crate::input::{Item, Reading};
 /// sound, and one that was started again should not have to wait.
 const SILENCE: Duration = Duration::from_millis(250);
 
+/// Bytes that are held of a sender that waits for the place: a second and more at 8 Mbit/s. At the limit
+/// it is refused, and what was held of it is dropped.
+const MAX_WAITING: usize = 1 << 20;
+
+/// What a datagram takes beside its bytes, roughly: short ones count as well.
+const DATAGRAM: usize = 64;
+
 /// What the system is asked to hold of datagrams that have not been read: four seconds at 8 Mbit/s,
 /// key pictures come in bursts. The system may give less.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -34,11 +41,16 @@ pub(super) async fn udp(udp: &Udp, reading: Reading, items: mpsc::Sender<Item>) 
     let socket = bind("udp", &udp.address, udp.interface).await?;
     let door = Door::open(reading, items);
     tokio::spawn(async move {
-        let mut receiver = Receiver { door: door.clone(), sender: None };
+        let mut receiver = Receiver { door: door.clone(), sender: None, waiting: None };
         let mut buffer = BytesMut::new();
         loop {
             buffer.reserve(READ);
+            let silence = silent_until(receiver.take_over_at());
             tokio::select! {
+                // Silence is what is left when nothing has arrived.
+                biased;
+                () = door.closed() => return,
+                () = receiver.cut_off() => receiver.end().await,
                 received = socket.recv_buf_from(&mut buffer) => match received {
                     Ok((_, from)) => {
                         let datagram = buffer.split().freeze();
@@ -49,23 +61,40 @@ pub(super) async fn udp(udp: &Udp, reading: Reading, items: mpsc::Sender<Item>) 
                     // Such as "port unreachable" for something sent earlier; the next may arrive.
                     Err(error) => tracing::debug!(%error, "a datagram could not be received"),
                 },
-                () = receiver.cut_off() => receiver.end().await,
-                () = door.closed() => return,
+                () = silence => if receiver.take_over(Instant::now()).await.is_err() {
+                    return;
+                },
             }
         }
     });
     Ok(())
 }
 
+async fn silent_until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Receiver {
     door: Door,
     sender: Option<Sender>,
+    /// Who comes next, if the sender is silent.
+    waiting: Option<Waiting>,
 }
 
 struct Sender {
     from: SocketAddr,
     last: Instant,
     session: Session,
+}
+
+/// A sender that may be the same encoder, started again: what it sends first is worth keeping.
+struct Waiting {
+    from: SocketAddr,
+    datagrams: Vec<Bytes>,
+    bytes: usize,
 }
 
 impl Receiver {
@@ -76,25 +105,55 @@ impl Receiver {
         datagram: Bytes,
     ) -> Result<(), Over> {
         let payload = unwrap_rtp(datagram);
-        let name = || format!("the sender at {from}");
-        if let Some(sender) = &mut self.sender {
-            if sender.from == from {
-                sender.last = now;
-                return sender.session.send(payload).await;
+        if let Some(sender) = self.sender.as_mut().filter(|sender| sender.from == from) {
+            sender.last = now;
+            if let Some(waiting) = self.waiting.take() {
+                self.door.refuse(name(waiting.from), BUSY);
             }
-            if now - sender.last < SILENCE {
-                self.door.refuse(name(), BUSY);
-                return Ok(());
+            return sender.session.send(payload).await;
+        }
+        self.hold(from, payload);
+        if self.sender.as_ref().is_none_or(|sender| now - sender.last >= SILENCE) {
+            self.take_over(now).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what somebody sends who has not got the place.
+    fn hold(&mut self, from: SocketAddr, payload: Bytes) {
+        match &mut self.waiting {
+            Some(waiting) if waiting.from != from => self.door.refuse(name(from), BUSY),
+            Some(waiting) if waiting.bytes + payload.len() + DATAGRAM > MAX_WAITING => {
+                self.waiting = None;
+                self.door.refuse(name(from), BUSY);
             }
+            Some(waiting) => {
+                waiting.bytes += payload.len() + DATAGRAM;
+                waiting.datagrams.push(payload);
+            }
+            None if begins_stream(&payload) => {
+                let bytes = payload.len();
+                self.waiting = Some(Waiting { from, datagrams: vec![payload], bytes });
+            }
+            None => self.door.refuse(name(from), "what it sends is no MPEG transport stream"),
         }
-        if !begins_stream(&payload) {
-            self.door.refuse(name(), "what it sends is no MPEG transport stream");
-            return Ok(());
-        }
+    }
+
+    /// When the sender will have been silent for so long that whoever waits may take its place.
+    fn take_over_at(&self) -> Option<Instant> {
+        let sender = self.sender.as_ref().filter(|_| self.waiting.is_some())?;
+        Some(sender.last + SILENCE)
+    }
+
+    /// Gives the place to who waits for it.
+    async fn take_over(&mut self, now: Instant) -> Result<(), Over> {
+        let Some(waiting) = self.waiting.take() else { return Ok(()) };
         self.end().await;
-        if let Some(mut session) = self.door.enter(name(), Format::Ts).await {
-            session.send(payload).await?;
-            self.sender = Some(Sender { from, last: now, session });
+        if let Some(mut session) = self.door.enter(name(waiting.from), Format::Ts).await {
+            for datagram in waiting.datagrams {
+                session.send(datagram).await?;
+            }
+            self.sender = Some(Sender { from: waiting.from, last: now, session });
         }
         Ok(())
     }
@@ -112,6 +171,10 @@ impl Receiver {
             sender.session.end().await;
         }
     }
+}
+
+fn name(from: SocketAddr) -> String {
+    format!("the sender at {from}")
 }
 
 /// Whether a datagram holds at least one packet, or parts of two that are cut as packets are.

@@ -22,7 +22,7 @@ const CASES: u32 = 128;
 #[test]
 fn every_kind_of_message_survives_a_round_trip() {
     let kinds = kinds();
-    assert_eq!(kinds.len(), 19);
+    assert_eq!(kinds.len(), 20);
     for (name, messages) in kinds {
         let result = runner().run(&(any::<u64>(), messages), |(tag, message)| {
             prop_assert_eq!(message.name(), name);

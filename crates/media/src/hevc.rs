@@ -74,14 +74,33 @@ pub(crate) struct ParameterSets {
     pps: BTreeMap<u8, (Bytes, u8)>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Sps {
+/// What a sequence parameter set says, as far as it matters here.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sps {
     id: u8,
     vps: u8,
+    /// Profile, tier and level of the whole stream, as they stand in the set.
+    pub(crate) profile: [u8; 12],
     /// The highest temporal layer there may be.
-    last_layer: u8,
-    size: (u16, u16),
+    pub(crate) last_layer: u8,
+    /// Whether all temporal layers can be left or entered anywhere.
+    pub(crate) is_nested: bool,
+    /// 0 to 3: none, 4:2:0, 4:2:2, 4:4:4.
+    pub(crate) chroma: u8,
+    /// Bits of a sample above eight.
+    pub(crate) depth_luma: u8,
+    pub(crate) depth_chroma: u8,
+    /// Width and height in pixels, cropped.
+    pub(crate) size: (u16, u16),
     reorder_depth: usize,
+}
+
+impl Sps {
+    /// Reads a sequence parameter set; `None` if it makes no sense.
+    pub(crate) fn read(nal: &[u8]) -> Option<Self> {
+        let mut bits = BitReader::new(ByteReader::skipping_bytes(nal, HEADER_LEN));
+        read_sps(&mut bits).ok().flatten()
+    }
 }
 
 impl ParameterSets {
@@ -95,10 +114,7 @@ impl ParameterSets {
                 Err(_) => false,
             },
             nal_type::SPS if !self.sps.values().any(|(known, _)| known == nal) => {
-                match read_sps(&mut bits) {
-                    Ok(Some(sps)) => replace(&mut self.sps, sps.id, nal, sps),
-                    Ok(None) | Err(_) => false,
-                }
+                Sps::read(nal).is_some_and(|sps| replace(&mut self.sps, sps.id, nal, sps))
             }
             nal_type::PPS => {
                 let (Ok(id @ 0..64), Ok(sps @ 0..16)) =
@@ -158,8 +174,8 @@ impl ParameterSets {
 fn read_sps(bits: &mut impl BitRead) -> Result<Option<Sps>, BitReaderError> {
     let vps = bits.read::<4, u8>("sps_video_parameter_set_id")?;
     let last_layer = bits.read::<3, u8>("sps_max_sub_layers_minus1")?;
-    bits.skip(1, "sps_temporal_id_nesting_flag")?;
-    skip_profile(bits, last_layer)?;
+    let is_nested = bits.read_bit("sps_temporal_id_nesting_flag")?;
+    let profile = read_profile(bits, last_layer)?;
     let id = bits.read_ue("sps_seq_parameter_set_id")?;
     let chroma = bits.read_ue("chroma_format_idc")?;
     let is_separate = chroma == 3 && bits.read_bit("separate_colour_plane_flag")?;
@@ -188,8 +204,8 @@ fn read_sps(bits: &mut impl BitRead) -> Result<Option<Sps>, BitReaderError> {
     else {
         return Ok(None);
     };
-    bits.read_ue("bit_depth_luma_minus8")?;
-    bits.read_ue("bit_depth_chroma_minus8")?;
+    let depth_luma = bits.read_ue("bit_depth_luma_minus8")?;
+    let depth_chroma = bits.read_ue("bit_depth_chroma_minus8")?;
     bits.read_ue("log2_max_pic_order_cnt_lsb_minus4")?;
     let has_each = bits.read_bit("sps_sub_layer_ordering_info_present_flag")?;
     let mut reorder = 0;
@@ -200,13 +216,32 @@ fn read_sps(bits: &mut impl BitRead) -> Result<Option<Sps>, BitReaderError> {
         bits.read_ue("sps_max_latency_increase_plus1")?;
     }
     let Ok(reorder_depth @ 0..=16) = usize::try_from(reorder) else { return Ok(None) };
-    Ok(Some(Sps { id, vps, last_layer, size: (width, height), reorder_depth }))
+    // Fields of three and of two bits repeat these in files.
+    let (Ok(depth_luma @ 0..8), Ok(depth_chroma @ 0..8), Ok(chroma)) =
+        (u8::try_from(depth_luma), u8::try_from(depth_chroma), u8::try_from(chroma))
+    else {
+        return Ok(None);
+    };
+    Ok(Some(Sps {
+        id,
+        vps,
+        profile,
+        last_layer,
+        is_nested,
+        chroma,
+        depth_luma,
+        depth_chroma,
+        size: (width, height),
+        reorder_depth,
+    }))
 }
 
-/// Skips profile, tier and level (7.3.3).
-fn skip_profile(bits: &mut impl BitRead, last_layer: u8) -> Result<(), BitReaderError> {
-    // Of the whole stream: 88 bits of profile, 8 of level.
-    bits.skip(96, "general profile and level")?;
+/// Reads profile, tier and level of the whole stream, and skips those of temporal layers (7.3.3).
+fn read_profile(bits: &mut impl BitRead, last_layer: u8) -> Result<[u8; 12], BitReaderError> {
+    let mut general = [0; 12];
+    for byte in &mut general {
+        *byte = bits.read::<8, u8>("general profile and level")?;
+    }
     let mut parts = [(false, false); 8];
     for part in parts.iter_mut().take(usize::from(last_layer)) {
         *part = (bits.read_bit("has profile")?, bits.read_bit("has level")?);
@@ -218,7 +253,7 @@ fn skip_profile(bits: &mut impl BitRead, last_layer: u8) -> Result<(), BitReader
         let len = if has_profile { 88 } else { 0 } + if has_level { 8 } else { 0 };
         bits.skip(len, "profile and level of a temporal layer")?;
     }
-    Ok(())
+    Ok(general)
 }
 
 #[cfg(test)]
@@ -237,7 +272,7 @@ mod tests {
         let mut sets = ParameterSets::default();
         // Before anything is known nothing may be dropped.
         assert!(sets.slice_head(&slice(0, 0, true)).is_reference);
-        let sps = |last_layer| Sps { id: 0, vps: 0, last_layer, size: (0, 0), reorder_depth: 0 };
+        let sps = |last_layer| Sps { last_layer, ..Sps::default() };
         sets.sps.insert(0, (Bytes::new(), sps(1)));
         assert!(sets.slice_head(&slice(0, 0, true)).is_reference, "a lower layer");
         assert!(!sets.slice_head(&slice(0, 1, true)).is_reference);

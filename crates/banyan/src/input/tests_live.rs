@@ -130,7 +130,8 @@ async fn srt_loses_nothing_where_two_datagrams_of_a_hundred_are_lost() {
     }
     let _alone = alone().await;
     let port = free_udp_port();
-    let mut programme = Programme::listen(&format!("srt://127.0.0.1:{port}?latency=1000")).await;
+    // What is later than the latency is given up, by design; a busy machine can be late by itself.
+    let mut programme = Programme::listen(&format!("srt://127.0.0.1:{port}?latency=5000")).await;
     let proxy = lossy_proxy(([127, 0, 0, 1], port).into());
     let to = format!("srt://{proxy}?pkt_size=1316");
     programme.encode(CLIP, &["-f", "mpegts", &to]).await;

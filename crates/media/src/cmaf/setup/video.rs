@@ -4,16 +4,16 @@
 //! take; Apple's take nothing else for H.265.
 
 use std::fmt::Write as _;
-use std::num::NonZeroUsize;
 
 use banyan_wire::{MAX_CODEC_CONFIG, Track};
 use bytes::Bytes;
 use h264_reader::nal::sps::SeqParameterSet;
-use h264_reader::rbsp::{BitRead, BitReader, ByteReader};
+use h264_reader::rbsp::{BitReader, ByteReader};
 
 use super::{Setup, video_timescale};
 use crate::annexb::nal_units;
 use crate::cmaf::boxes::{put_box, put_full_box, put_u16, put_u32};
+use crate::hevc::Sps;
 use crate::vp9;
 
 /// Types of parameter sets, Rec. ITU-T H.264 table 7-1 and H.265 table 7-1: an entry lists them by type.
@@ -104,101 +104,26 @@ fn put_set(out: &mut Vec<u8>, set: &[u8]) {
     out.extend_from_slice(set);
 }
 
-/// What `hvcC` repeats of a sequence parameter set.
-struct HevcSps {
-    /// Profile, tier and level: twelve bytes as they stand in the set.
-    profile: [u8; 12],
-    sub_layers: u8,
-    is_nested: bool,
-    chroma_format: u8,
-    size: (u16, u16),
-    depth_luma: u8,
-    depth_chroma: u8,
-}
-
-impl HevcSps {
-    /// Reads a set (Rec. ITU-T H.265, 7.3.2.2.1) as far as needed.
-    fn read(nal: &[u8]) -> Option<Self> {
-        const HEADER: NonZeroUsize = NonZeroUsize::new(2).expect("it is two");
-        let mut bits = BitReader::new(ByteReader::skipping_bytes(nal, HEADER));
-        bits.skip(4, "vps id").ok()?;
-        let above_base: u8 = bits.read_var(3, "sub layers").ok()?;
-        let is_nested = bits.read_bit("nesting").ok()?;
-        let mut profile = [0; 12];
-        for byte in &mut profile {
-            *byte = bits.read_var(8, "profile").ok()?;
-        }
-        let mut present = Vec::new();
-        for _ in 0..above_base {
-            let has_profile = bits.read_bit("has profile").ok()?;
-            let has_level = bits.read_bit("has level").ok()?;
-            present.push((has_profile, has_level));
-        }
-        if above_base > 0 {
-            bits.skip(2 * (8 - u32::from(above_base)), "reserved").ok()?;
-        }
-        for (has_profile, has_level) in present {
-            bits.skip(if has_profile { 88 } else { 0 }, "profile").ok()?;
-            bits.skip(if has_level { 8 } else { 0 }, "level").ok()?;
-        }
-        bits.read_ue("sps id").ok()?;
-        let chroma_format = u8::try_from(bits.read_ue("chroma format").ok()?).ok()?;
-        if chroma_format == 3 {
-            bits.skip(1, "separate planes").ok()?;
-        }
-        let mut size = [bits.read_ue("width").ok()?, bits.read_ue("height").ok()?];
-        if bits.read_bit("has window").ok()? {
-            let (x, y) = match chroma_format {
-                1 => (2, 2),
-                2 => (2, 1),
-                _ => (1, 1),
-            };
-            let mut cut = [0; 4];
-            for (side, unit) in cut.iter_mut().zip([x, x, y, y]) {
-                *side = bits.read_ue("window").ok()?.saturating_mul(unit);
-            }
-            let [left, right, top, bottom] = cut;
-            let [width, height] = size;
-            size = [
-                width.saturating_sub(left).saturating_sub(right),
-                height.saturating_sub(top).saturating_sub(bottom),
-            ];
-        }
-        let depth_luma = u8::try_from(bits.read_ue("luma depth").ok()?).ok()?;
-        let depth_chroma = u8::try_from(bits.read_ue("chroma depth").ok()?).ok()?;
-        let [width, height] = size.map(|length| u16::try_from(length).unwrap_or(0));
-        Some(Self {
-            profile,
-            sub_layers: above_base + 1,
-            is_nested,
-            chroma_format,
-            size: (width, height),
-            depth_luma,
-            depth_chroma,
-        })
+/// The codec's name (ISO/IEC 14496-15, annex E.3), from its profile, tier and level.
+fn hevc_name(profile: [u8; 12]) -> String {
+    let [head, c0, c1, c2, c3, constraints @ .., level] = profile;
+    let space = ["", "A", "B", "C"].get(usize::from(head >> 6)).copied().unwrap_or("");
+    let tier = if head & 0x20 == 0 { 'L' } else { 'H' };
+    let compatible = u32::from_be_bytes([c0, c1, c2, c3]).reverse_bits();
+    let mut name = format!("hvc1.{space}{}.{compatible:X}.{tier}{level}", head & 0x1f);
+    let used = constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    for byte in constraints.iter().take(used) {
+        // Writing into a string does not fail.
+        let _ = write!(name, ".{byte:X}");
     }
-
-    /// The codec's name (ISO/IEC 14496-15, annex E.3).
-    fn codec(&self) -> String {
-        let [head, c0, c1, c2, c3, constraints @ .., level] = self.profile;
-        let space = ["", "A", "B", "C"].get(usize::from(head >> 6)).copied().unwrap_or("");
-        let tier = if head & 0x20 == 0 { 'L' } else { 'H' };
-        let compatible = u32::from_be_bytes([c0, c1, c2, c3]).reverse_bits();
-        let mut name = format!("hvc1.{space}{}.{compatible:X}.{tier}{level}", head & 0x1f);
-        let used = constraints.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        for byte in constraints.iter().take(used) {
-            // Writing into a string does not fail.
-            let _ = write!(name, ".{byte:X}");
-        }
-        name
-    }
+    name
 }
 
 pub(super) fn hevc(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
     let sets =
         [HEVC_VPS, HEVC_SPS, HEVC_PPS].map(|kind| (kind, sets_of(kind, hevc_kind, track, first)));
     let sps = sets.iter().find(|(kind, _)| *kind == HEVC_SPS)?.1.as_ref()?.first()?;
-    let parsed = HevcSps::read(sps)?;
+    let parsed = Sps::read(sps)?;
     let mut record = vec![1];
     record.extend(parsed.profile);
     record.extend([
@@ -206,13 +131,13 @@ pub(super) fn hevc(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
         0xf0,
         0x00,
         0xfc,
-        0xfc | (parsed.chroma_format & 3),
+        0xfc | (parsed.chroma & 3),
         0xf8 | (parsed.depth_luma & 7),
         0xf8 | (parsed.depth_chroma & 7),
         // No average frame rate; lengths of four bytes.
         0,
         0,
-        (parsed.sub_layers & 7) << 3 | u8::from(parsed.is_nested) << 2 | 3,
+        ((parsed.last_layer + 1) & 7) << 3 | u8::from(parsed.is_nested) << 2 | 3,
     ]);
     record.push(3);
     let mut all = Vec::new();
@@ -228,7 +153,7 @@ pub(super) fn hevc(track: &Track, first: Option<&[u8]>) -> Option<Setup> {
         entry: visual_entry(*b"hvc1", parsed.size, |out| {
             put_box(out, *b"hvcC", |out| out.extend(&record));
         }),
-        codec: parsed.codec(),
+        codec: hevc_name(parsed.profile),
         timescale: video_timescale(),
         size: parsed.size,
         sets: all,

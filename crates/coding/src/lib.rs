@@ -57,6 +57,8 @@ mod encode;
 mod engine;
 pub mod optimise;
 pub mod redundancy;
+#[cfg(test)]
+mod testing;
 pub mod thresholds;
 
 pub use assembler::Assembler;

@@ -153,23 +153,14 @@ fn keep_unbeaten(prefixes: &mut Vec<Prefix>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::in_time_of;
 
     const SIXTEEN: StripeCount = StripeCount::DEFAULT;
 
     /// Of 65,536 generations, so many had m of 16 descriptions where each is lost with
     /// `lost` ÷ 100.
     fn binomial(lost: u32) -> Vec<u32> {
-        let p = f64::from(lost) / 100.0;
-        let mut ways = 1.0;
-        let mut counts = vec![0; 17];
-        for missing in 0..=16_i32 {
-            let share = ways * p.powi(missing) * (1.0 - p).powi(16 - missing);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
-            let count = (share * 65_536.0) as u32;
-            counts[16 - usize::try_from(missing).expect("not below 0")] = count;
-            ways *= f64::from(16 - missing) / f64::from(missing + 1);
-        }
-        counts
+        in_time_of(65_536.0, lost)
     }
 
     fn one_layer(lost: u32, budget: u64) -> Option<Vec<u8>> {

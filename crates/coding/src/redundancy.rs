@@ -359,6 +359,7 @@ fn cost(stripes: StripeCount, lengths: &[u64], thresholds: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::in_time_of;
 
     const SIXTEEN: StripeCount = StripeCount::DEFAULT;
     /// Sound and key pictures are a little more than a quarter of a usual stream.
@@ -366,17 +367,7 @@ mod tests {
 
     /// What viewers say of so many generations where each description is late with `lost` ÷ 100.
     fn heard(lost: u32) -> Vec<u32> {
-        let p = f64::from(lost) / 100.0;
-        let mut ways = 1.0;
-        let mut counts = vec![0; 17];
-        for missing in 0..=16_i32 {
-            let share = ways * p.powi(missing) * (1.0 - p).powi(16 - missing);
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share")]
-            let count = (share * 100_000.0) as u32;
-            counts[16 - usize::try_from(missing).expect("not below 0")] = count;
-            ways *= f64::from(16 - missing) / f64::from(missing + 1);
-        }
-        counts
+        in_time_of(100_000.0, lost)
     }
 
     /// Lets `generations` pass, with a report after every fourth.

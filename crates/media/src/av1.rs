@@ -8,7 +8,7 @@ use banyan_wire::MAX_CODEC_CONFIG;
 use bytes::Bytes;
 
 use crate::access_unit::Priority;
-use crate::bits::BitReader;
+use crate::bits::{BitReader, write_leb128};
 
 /// OBU types, AV1 specification 6.2.2, as far as they matter here.
 mod obu_type {
@@ -65,18 +65,6 @@ fn read_leb128(rest: &mut &[u8]) -> Option<usize> {
     None
 }
 
-fn write_leb128(mut value: usize, out: &mut Vec<u8>) {
-    loop {
-        let [low, ..] = value.to_le_bytes();
-        value >>= 7;
-        if value == 0 {
-            out.push(low & 0x7f);
-            return;
-        }
-        out.push(low | 0x80);
-    }
-}
-
 impl Obu<'_> {
     /// Appends the OBU with its size.
     fn write(&self, out: &mut Vec<u8>) {
@@ -87,7 +75,8 @@ impl Obu<'_> {
         let (first, extension) = self.header.split_first().unwrap_or((&0, &[]));
         out.push(first | 2);
         out.extend_from_slice(extension);
-        write_leb128(self.payload.len(), out);
+        // A length in memory fits.
+        write_leb128(u64::try_from(self.payload.len()).unwrap_or(0), out);
         out.extend_from_slice(self.payload);
     }
 
@@ -476,7 +465,7 @@ mod tests {
     fn lengths_read_back_as_written() {
         for value in [0, 1, 127, 128, 300, 1 << 20] {
             let mut out = Vec::new();
-            write_leb128(value, &mut out);
+            write_leb128(u64::try_from(value).unwrap_or(0), &mut out);
             let mut rest = out.as_slice();
             assert_eq!((read_leb128(&mut rest), rest), (Some(value), &[][..]));
         }

@@ -1,4 +1,4 @@
-//! Reads headers bit by bit.
+//! Reads headers bit by bit, and writes the numbers of varying length that several formats share.
 //!
 //! Decides nothing. Reading past the end gives `None`, never a made-up bit. Headers of H.264 and
 //! H.265 have bytes to be skipped and numbers of their own: those are left to `h264-reader`.
@@ -44,6 +44,20 @@ impl<'a> BitReader<'a> {
     /// Goes to a bit, counted from the start.
     pub(crate) const fn seek(&mut self, at: usize) {
         self.at = at;
+    }
+}
+
+/// Writes a number in LEB128, in the shortest form: seven bits a byte, the low ones first, the high
+/// bit set in all bytes but the last.
+pub(crate) fn write_leb128(mut value: u64, out: &mut Vec<u8>) {
+    loop {
+        let [low, ..] = value.to_le_bytes();
+        value >>= 7;
+        if value == 0 {
+            out.push(low & 0x7f);
+            return;
+        }
+        out.push(low | 0x80);
     }
 }
 

@@ -60,6 +60,25 @@ pub enum DemuxError {
     Malformed(&'static str),
 }
 
+/// The error a demuxer has ended with, if it has: every later call gives the same.
+#[derive(Debug, Default)]
+pub(crate) struct Failure(Option<DemuxError>);
+
+impl Failure {
+    /// The error there was.
+    pub(crate) fn check(&self) -> Result<(), DemuxError> {
+        self.0.clone().map_or(Ok(()), Err)
+    }
+
+    /// Remembers the error of a result, and gives the result back.
+    pub(crate) fn note(&mut self, result: Result<(), DemuxError>) -> Result<(), DemuxError> {
+        if let Err(error) = &result {
+            self.0 = Some(error.clone());
+        }
+        result
+    }
+}
+
 /// Why an MP4 file cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

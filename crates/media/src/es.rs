@@ -37,6 +37,13 @@ pub(crate) struct Framed {
     pub(crate) data: Bytes,
 }
 
+impl Framed {
+    /// A frame of sound: decoding can begin with any.
+    pub(crate) const fn sound(stamp: Option<Stamp>, data: Bytes) -> Self {
+        Self { stamp, random_access: true, priority: Priority::Audio, data }
+    }
+}
+
 /// Where in a framer's buffer PES packets began, and their timestamps.
 ///
 /// A timestamp belongs to the first access unit that begins in its packet (ISO/IEC 13818-1,

@@ -20,8 +20,9 @@ use bytes::{Buf, Bytes, BytesMut};
 use self::tag::{Body, Content, Tag};
 use crate::access_unit::AccessUnit;
 use crate::audio::FrameHeader;
-use crate::error::DemuxError;
+use crate::error::{DemuxError, Failure};
 use crate::es::MAX_ACCESS_UNIT;
+use crate::held::Held;
 use crate::sample::{self, Described};
 use crate::timeline::{Timeline, TrackClock};
 use crate::ts::demux::{DemuxStats, Event};
@@ -35,12 +36,6 @@ const MAX_FILE_HEADER: u32 = 1024;
 /// Bytes of tags within which a picture must show its configuration: the first key picture and the
 /// sound before it.
 const PROBE_LIMIT: usize = 8 << 20;
-
-/// Bytes of units held back until the tracks are announced; past it, the oldest are dropped.
-const MAX_HELD: usize = 8 << 20;
-
-/// How long the picture waits for sound that shows nothing, in ticks.
-const HOLD_TIME: i64 = MediaTime::HZ;
 
 /// How far a time in whole milliseconds may be from the one counted in samples, in ticks.
 const ROUNDING: i64 = 2 * TICKS_PER_MILLI;
@@ -67,16 +62,14 @@ pub struct FlvDemuxer {
     millis: Option<i64>,
     /// Bytes of tags before the announcement.
     probed: usize,
-    held: VecDeque<Event>,
-    held_bytes: usize,
-    held_from: Option<MediaTime>,
+    held: Held,
     announced: Vec<Track>,
     is_announced: bool,
     events: VecDeque<Event>,
     unsupported_video: Option<&'static str>,
     has_skipped_audio: bool,
     stats: DemuxStats,
-    failure: Option<DemuxError>,
+    failure: Failure,
 }
 
 /// What the next bytes are.
@@ -150,12 +143,12 @@ impl FlvDemuxer {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DemuxError> {
         // In parts, so that no more than one tag and one part are held.
         for part in bytes.chunks(64 << 10) {
-            self.check()?;
+            self.failure.check()?;
             self.buffer.extend_from_slice(part);
             let result = self.take_tags();
-            self.note(result)?;
+            self.failure.note(result)?;
         }
-        self.check()
+        self.failure.check()
     }
 
     /// Says that the stream ends here. What is pushed next begins with a file header again.
@@ -164,12 +157,12 @@ impl FlvDemuxer {
     ///
     /// If the whole input was not a stream that can be carried.
     pub fn finish(&mut self) -> Result<(), DemuxError> {
-        self.check()?;
+        self.failure.check()?;
         self.buffer.clear();
         self.framing = Framing::Start;
         self.announce(true);
         let result = if self.is_announced { Ok(()) } else { Err(self.verdict()) };
-        self.note(result)
+        self.failure.note(result)
     }
 
     /// The next event; drain after every [`push`](Self::push) and [`finish`](Self::finish).
@@ -182,17 +175,6 @@ impl FlvDemuxer {
     #[must_use]
     pub fn stats(&self) -> DemuxStats {
         self.stats
-    }
-
-    fn check(&self) -> Result<(), DemuxError> {
-        self.failure.clone().map_or(Ok(()), Err)
-    }
-
-    fn note(&mut self, result: Result<(), DemuxError>) -> Result<(), DemuxError> {
-        if let Err(error) = &result {
-            self.failure = Some(error.clone());
-        }
-        result
     }
 
     /// Why nothing can be announced.
@@ -431,17 +413,8 @@ impl FlvDemuxer {
     fn emit(&mut self, event: Event) {
         if self.is_announced {
             self.events.push_back(event);
-            return;
-        }
-        if let Event::AccessUnit(unit) = &event {
-            self.held_bytes += unit.data.len();
-            self.held_from.get_or_insert(unit.dts);
-        }
-        self.held.push_back(event);
-        while self.held_bytes > MAX_HELD {
-            if let Some(Event::AccessUnit(unit)) = self.held.pop_front() {
-                self.held_bytes -= unit.data.len();
-            }
+        } else {
+            self.held.push(event);
         }
     }
 
@@ -455,22 +428,10 @@ impl FlvDemuxer {
         if self.is_announced || !self.is_described() {
             return;
         }
-        let last = self.held.iter().rev().find_map(|event| match event {
-            Event::AccessUnit(unit) => Some(unit.dts),
-            Event::Tracks(_)
-            | Event::Skipped { .. }
-            | Event::SkippedTrack { .. }
-            | Event::Discontinuity => None,
-        });
-        let is_late = match (self.held_from, last) {
-            (Some(first), Some(last)) => last - first > HOLD_TIME,
-            _ => false,
-        };
-        if is_time_up || is_late || self.audio.entry.is_some() || !self.expects_audio {
+        if is_time_up || self.held.is_late() || self.audio.entry.is_some() || !self.expects_audio {
             self.is_announced = true;
             self.announce_changes();
-            self.events.append(&mut self.held);
-            self.held_bytes = 0;
+            self.events.append(&mut self.held.take());
         }
     }
 

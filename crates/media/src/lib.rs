@@ -30,6 +30,7 @@ mod es;
 mod flv;
 mod generation;
 mod h264;
+mod held;
 mod hevc;
 mod interleave;
 mod matroska;

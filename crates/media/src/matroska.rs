@@ -19,7 +19,7 @@ use memchr::memmem;
 
 use self::ebml::{MAX_HEADER, NotEbml, child, unsigned};
 use self::reorder::Reorder;
-use crate::error::DemuxError;
+use crate::error::{DemuxError, Failure};
 use crate::es::MAX_ACCESS_UNIT;
 use crate::programme::{Programme, rescale};
 use crate::renditions::Renditions;
@@ -81,7 +81,7 @@ pub struct MatroskaDemuxer {
     time: i64,
     tracks: Vec<LiveTrack>,
     programme: Programme,
-    failure: Option<DemuxError>,
+    failure: Failure,
 }
 
 /// One track that is carried.
@@ -137,7 +137,7 @@ impl MatroskaDemuxer {
             time: 0,
             tracks: Vec::new(),
             programme: Programme::new(timeline, renditions),
-            failure: None,
+            failure: Failure::default(),
         }
     }
 
@@ -153,7 +153,7 @@ impl MatroskaDemuxer {
     /// every later call gives the same error.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DemuxError> {
         for part in bytes.chunks(PART) {
-            self.check()?;
+            self.failure.check()?;
             self.seen = self.seen.saturating_add(u64::try_from(part.len()).unwrap_or(0));
             self.buffer.extend_from_slice(part);
             let mut result = Ok(true);
@@ -163,9 +163,9 @@ impl MatroskaDemuxer {
             if result.is_ok() && self.tracks.is_empty() && self.seen > TRACKS_LIMIT {
                 result = Err(NO_TRACKS);
             }
-            self.note(result.map(|_| ()))?;
+            self.failure.note(result.map(|_| ()))?;
         }
-        self.check()
+        self.failure.check()
     }
 
     /// Says that the stream ends here.
@@ -174,7 +174,7 @@ impl MatroskaDemuxer {
     ///
     /// If the whole input was not a stream that can be carried.
     pub fn finish(&mut self) -> Result<(), DemuxError> {
-        self.check()?;
+        self.failure.check()?;
         let result = if self.programme.has_begun() {
             Ok(())
         } else if self.tracks.is_empty() {
@@ -182,7 +182,7 @@ impl MatroskaDemuxer {
         } else {
             Err(DemuxError::Malformed("the matroska stream has no frames that can be decoded"))
         };
-        self.note(result)
+        self.failure.note(result)
     }
 
     /// The next event; drain after every [`push`](Self::push) and [`finish`](Self::finish).
@@ -195,17 +195,6 @@ impl MatroskaDemuxer {
     #[must_use]
     pub fn stats(&self) -> DemuxStats {
         self.programme.stats()
-    }
-
-    fn check(&self) -> Result<(), DemuxError> {
-        self.failure.clone().map_or(Ok(()), Err)
-    }
-
-    fn note(&mut self, result: Result<(), DemuxError>) -> Result<(), DemuxError> {
-        if let Err(error) = &result {
-            self.failure = Some(error.clone());
-        }
-        result
     }
 
     /// Goes on by one element; `false` if more bytes are needed.

@@ -11,7 +11,6 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::{Framed, Marks, Stamp};
 use crate::aac::AacConfig;
-use crate::access_unit::Priority;
 use crate::audio::{FrameHeader, HEADER_LEN};
 
 /// One sound stream.
@@ -176,12 +175,7 @@ impl AudioFramer {
         let data = self.buffer.split_to(header.len).freeze();
         self.marks.advance(header.len);
         self.note_format(header, &data);
-        self.ready.push_back(Framed {
-            stamp,
-            random_access: true,
-            priority: Priority::Audio,
-            data,
-        });
+        self.ready.push_back(Framed::sound(stamp, data));
     }
 
     fn note_format(&mut self, header: FrameHeader, frame: &[u8]) {

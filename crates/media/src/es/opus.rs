@@ -9,7 +9,6 @@ use bytes::{Buf, BytesMut};
 
 use super::audio::Clock;
 use super::{Framed, Marks, Stamp};
-use crate::access_unit::Priority;
 use crate::opus;
 
 /// One Opus stream of a transport stream.
@@ -97,12 +96,7 @@ impl OpusFramer {
             self.clock = Some(Clock::new(stamp.pts, opus::RATE));
         }
         let stamp = self.clock.as_mut().map(|clock| clock.advance(samples));
-        self.ready.push_back(Framed {
-            stamp,
-            random_access: true,
-            priority: Priority::Audio,
-            data,
-        });
+        self.ready.push_back(Framed::sound(stamp, data));
         true
     }
 }

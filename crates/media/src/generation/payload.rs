@@ -30,6 +30,7 @@ use bytes::{Buf, Bytes};
 
 use super::{MAX_GENERATION_BYTES, MAX_GENERATION_UNITS};
 use crate::access_unit::{AccessUnit, Priority};
+use crate::bits::write_leb128;
 use crate::error::PayloadError;
 
 /// The format described in the [module documentation](self).
@@ -71,20 +72,20 @@ pub fn encode<'a>(units: impl Iterator<Item = (u32, &'a AccessUnit)>) -> Bytes {
         let dts = unit.dts.0.clamp(-MAX_TIME, MAX_TIME);
         let delay = unit.pts.0.saturating_sub(unit.dts.0).clamp(-MAX_DELAY, MAX_DELAY);
         let flags = u8::from(unit.random_access) | priority_bits(unit.priority) << 1;
-        write_number(u64::from(place.wrapping_sub(last_place)), &mut body);
+        write_leb128(u64::from(place.wrapping_sub(last_place)), &mut body);
         body.push(unit.track.0);
         body.push(flags);
-        write_number(zigzag(dts - last_dts), &mut body);
-        write_number(zigzag(delay), &mut body);
+        write_leb128(zigzag(dts - last_dts), &mut body);
+        write_leb128(zigzag(delay), &mut body);
         // A length in memory fits.
-        write_number(u64::try_from(unit.data.len()).unwrap_or(0), &mut body);
+        write_leb128(u64::try_from(unit.data.len()).unwrap_or(0), &mut body);
         body.extend_from_slice(&unit.data);
         count += 1;
         last_place = place;
         last_dts = dts;
     }
     let mut out = vec![VERSION];
-    write_number(count, &mut out);
+    write_leb128(count, &mut out);
     out.extend(body);
     out.into()
 }
@@ -190,18 +191,6 @@ const fn zigzag(value: i64) -> u64 {
 
 const fn unzigzag(value: u64) -> i64 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
-}
-
-fn write_number(mut value: u64, out: &mut Vec<u8>) {
-    loop {
-        let [low, ..] = value.to_le_bytes();
-        value >>= 7;
-        if value == 0 {
-            out.push(low & 0x7f);
-            return;
-        }
-        out.push(low | 0x80);
-    }
 }
 
 fn read_number(rest: &mut Bytes, field: &'static str) -> Result<u64, PayloadError> {

@@ -19,7 +19,7 @@ use super::boxes::{self, Boxes, child};
 use super::fragment::{self, Defaults};
 use super::tables::{Sample, SampleTable};
 use super::{TrackHeader, entry, timescale};
-use crate::error::{DemuxError, Mp4Error};
+use crate::error::{DemuxError, Failure, Mp4Error};
 use crate::es::MAX_ACCESS_UNIT;
 use crate::interleave::Interleaver;
 use crate::programme::{Programme, rescale};
@@ -54,7 +54,7 @@ pub struct Mp4Demuxer {
     has_media: bool,
     line: Option<Interleaver<(i64, i64, Bytes)>>,
     programme: Programme,
-    failure: Option<DemuxError>,
+    failure: Failure,
 }
 
 /// Where in the stream of boxes we are.
@@ -119,12 +119,12 @@ impl Mp4Demuxer {
     /// every later call gives the same error.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DemuxError> {
         for part in bytes.chunks(PART) {
-            self.check()?;
+            self.failure.check()?;
             self.buffer.extend_from_slice(part);
             let result = self.advance();
-            self.note(result)?;
+            self.failure.note(result)?;
         }
-        self.check()
+        self.failure.check()
     }
 
     /// Says that the stream ends here.
@@ -133,7 +133,7 @@ impl Mp4Demuxer {
     ///
     /// If the whole input was not a stream that can be carried.
     pub fn finish(&mut self) -> Result<(), DemuxError> {
-        self.check()?;
+        self.failure.check()?;
         self.release(true);
         let result = if self.programme.has_begun() {
             Ok(())
@@ -144,7 +144,7 @@ impl Mp4Demuxer {
         } else {
             Err(DemuxError::Malformed("the mp4 stream has no samples that can be decoded"))
         };
-        self.note(result)
+        self.failure.note(result)
     }
 
     /// The next event; drain after every [`push`](Self::push) and [`finish`](Self::finish).
@@ -157,17 +157,6 @@ impl Mp4Demuxer {
     #[must_use]
     pub fn stats(&self) -> DemuxStats {
         self.programme.stats()
-    }
-
-    fn check(&self) -> Result<(), DemuxError> {
-        self.failure.clone().map_or(Ok(()), Err)
-    }
-
-    fn note(&mut self, result: Result<(), DemuxError>) -> Result<(), DemuxError> {
-        if let Err(error) = &result {
-            self.failure = Some(error.clone());
-        }
-        result
     }
 
     /// Goes as far as the bytes at hand allow.

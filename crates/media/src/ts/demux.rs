@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use banyan_wire::{MAX_TRACKS, MediaTime, Track, TrackId};
+use banyan_wire::{MAX_TRACKS, Track, TrackId};
 use mpeg2ts_reader::packet::Packet;
 
 use super::PACKET_LEN;
@@ -20,13 +20,11 @@ use super::packets::{PROBE_LIMIT, Packetizer};
 use super::psi::{self, Content, SectionBuffer, StreamEntry, TABLE_PAT, TABLE_PMT};
 use super::stream::Stream;
 use crate::access_unit::AccessUnit;
-use crate::error::DemuxError;
+use crate::error::{DemuxError, Failure};
 use crate::es::Framed;
+use crate::held::Held;
 use crate::renditions::{self, Renditions};
 use crate::timeline::{Timeline, TrackClock};
-
-/// Bytes of units held back until the tracks are announced; past it, the oldest are dropped.
-const MAX_HELD: usize = 8 << 20;
 
 /// Streams reported as skipped; further ones are skipped silently.
 const MAX_SKIPPED: usize = 64;
@@ -34,9 +32,6 @@ const MAX_SKIPPED: usize = 64;
 /// Bytes of input within which an announced stream of pictures must show its parameter sets: a minute at
 /// 8 Mbit/s.
 const PARAMETER_SETS_LIMIT: usize = 64 << 20;
-
-/// How long the picture waits for streams of sound that show nothing, in ticks.
-const HOLD_TIME: i64 = MediaTime::HZ;
 
 /// What a demuxer found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,9 +128,7 @@ pub struct TsDemuxer {
     /// Bytes of packets since the last programme was chosen, or since the start.
     probed: usize,
     /// Events before the first announcement.
-    held: VecDeque<Event>,
-    held_bytes: usize,
-    held_from: Option<MediaTime>,
+    held: Held,
     announced: Vec<Track>,
     is_announced: bool,
     renditions: Renditions,
@@ -147,7 +140,7 @@ pub struct TsDemuxer {
     past: DemuxStats,
     /// By track id, where the time of the last stream that had it stopped.
     clocks: [TrackClock; MAX_TRACKS],
-    failure: Option<DemuxError>,
+    failure: Failure,
 }
 
 /// One entry of the PAT.
@@ -191,12 +184,12 @@ impl TsDemuxer {
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), DemuxError> {
         // In parts, so that the copy made to find packets stays short.
         for part in bytes.chunks(64 << 10) {
-            self.check()?;
+            self.failure.check()?;
             self.packets.push(part);
             let result = self.take_packets();
-            self.note(result)?;
+            self.failure.note(result)?;
         }
-        self.check()
+        self.failure.check()
     }
 
     /// Says that the stream ends here, which completes the last access unit.
@@ -205,7 +198,7 @@ impl TsDemuxer {
     ///
     /// If the whole input was not a stream that can be carried.
     pub fn finish(&mut self) -> Result<(), DemuxError> {
-        self.check()?;
+        self.failure.check()?;
         self.packets.finish();
         let mut result = self.take_packets();
         if result.is_ok() {
@@ -218,7 +211,7 @@ impl TsDemuxer {
             self.announce(true);
             result = self.verdict();
         }
-        self.note(result)
+        self.failure.note(result)
     }
 
     /// The next event; drain after every [`push`](Self::push) and [`finish`](Self::finish).
@@ -234,17 +227,6 @@ impl TsDemuxer {
             gaps: sum.gaps + stream.gaps(),
             dropped_units: sum.dropped_units + stream.dropped(),
         })
-    }
-
-    fn check(&self) -> Result<(), DemuxError> {
-        self.failure.clone().map_or(Ok(()), Err)
-    }
-
-    fn note(&mut self, result: Result<(), DemuxError>) -> Result<(), DemuxError> {
-        if let Err(error) = &result {
-            self.failure = Some(error.clone());
-        }
-        result
     }
 
     /// What is wrong if the stream ends here.
@@ -440,7 +422,7 @@ impl TsDemuxer {
             {
                 *clock = stream.clock.handed_on();
                 let id = stream.id;
-                self.forget_held(id);
+                self.held.forget(id);
             }
         }
         let past = self.stats();
@@ -477,15 +459,6 @@ impl TsDemuxer {
         if self.is_announced {
             self.announce_changes();
         }
-    }
-
-    /// Drops what is held of a track that will not be announced.
-    fn forget_held(&mut self, id: TrackId) {
-        self.held.retain(|event| !matches!(event, Event::AccessUnit(unit) if unit.track == id));
-        let length = |event: &Event| {
-            if let Event::AccessUnit(unit) = event { unit.data.len() } else { 0 }
-        };
-        self.held_bytes = self.held.iter().map(length).sum();
     }
 
     /// The lowest id no stream has.
@@ -560,17 +533,8 @@ impl TsDemuxer {
         }
         if self.is_announced {
             self.events.push_back(event);
-            return;
-        }
-        if let Event::AccessUnit(unit) = &event {
-            self.held_bytes += unit.data.len();
-            self.held_from.get_or_insert(unit.dts);
-        }
-        self.held.push_back(event);
-        while self.held_bytes > MAX_HELD {
-            if let Some(Event::AccessUnit(unit)) = self.held.pop_front() {
-                self.held_bytes -= unit.data.len();
-            }
+        } else {
+            self.held.push(event);
         }
     }
 
@@ -585,24 +549,12 @@ impl TsDemuxer {
         if !self.streams.iter().any(is_enough) {
             return;
         }
-        let last = self.held.iter().rev().find_map(|event| match event {
-            Event::AccessUnit(unit) => Some(unit.dts),
-            Event::Tracks(_)
-            | Event::Skipped { .. }
-            | Event::SkippedTrack { .. }
-            | Event::Discontinuity => None,
-        });
-        let is_late = match (self.held_from, last) {
-            (Some(first), Some(last)) => last - first > HOLD_TIME,
-            _ => false,
-        };
-        if is_time_up || is_late || self.streams.iter().all(is_known) {
+        if is_time_up || self.held.is_late() || self.streams.iter().all(is_known) {
             self.is_announced = true;
             self.announce_changes();
-            for event in std::mem::take(&mut self.held) {
+            for event in self.held.take() {
                 self.emit(event);
             }
-            self.held_bytes = 0;
         }
     }
 

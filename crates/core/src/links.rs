@@ -1,12 +1,12 @@
 //! Connections with other peers, and what waits for them.
 //!
-//! Decides when a connection is asked for and what is dropped when it does not come. Dialling
-//! itself is left to the driver; what is said, to the rest of the core.
+//! Decides when a connection is asked for, what is dropped when it does not come, and which JOINs
+//! travel together. Dialling itself is left to the driver; what is said, to the rest of the core.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use banyan_wire::{Contact, Message, PeerId};
+use banyan_wire::{Contact, Join, Message, PeerId};
 
 use crate::usual::Usual;
 use crate::{Instant, Output};
@@ -16,6 +16,9 @@ use crate::{Instant, Output};
 const MAX_WAITING: usize = 32;
 /// Connections asked for at the same time. At the limit further messages are dropped.
 const MAX_CONNECTING: usize = 64;
+/// Outputs looked through for a JOIN with which another can travel: those of one event are drained
+/// together, and hardly ever more.
+const MAX_MERGED_OVER: usize = 64;
 /// The round trip of a connection on which none was measured yet: between continents.
 const UNKNOWN_RTT: Duration = Duration::from_millis(200);
 
@@ -101,10 +104,19 @@ impl Links {
 
     /// Queues a control message for a connected peer; drops it for any other.
     pub(crate) fn send(&mut self, to: PeerId, message: Message) {
-        if self.is_connected(&to) {
+        if self.is_connected(&to) && !self.joins_waiting(&to, &message) {
             self.control_messages_sent += 1;
             self.outputs.push_back(Output::Send { to, message, expires_at: None });
         }
+    }
+
+    /// Whether `message` is a JOIN that can travel with one that has yet to leave for the same peer.
+    fn joins_waiting(&mut self, to: &PeerId, message: &Message) -> bool {
+        let Message::Join(_) = message else { return false };
+        self.outputs.iter_mut().rev().take(MAX_MERGED_OVER).any(|output| {
+            let Output::Send { to: other, message: waiting, .. } = output else { return false };
+            other == to && merge(waiting, message)
+        })
     }
 
     /// Queues a data message for a connected peer.
@@ -121,7 +133,8 @@ impl Links {
             return;
         }
         if let Some(waiting) = self.connecting.get_mut(&contact.peer) {
-            if waiting.len() < MAX_WAITING {
+            let is_merged = waiting.iter_mut().any(|waiting| merge(waiting, &message));
+            if !is_merged && waiting.len() < MAX_WAITING {
                 waiting.push(message);
             }
             return;
@@ -220,5 +233,86 @@ impl Links {
 
     pub(crate) fn control_messages_sent(&self) -> u64 {
         self.control_messages_sent
+    }
+}
+
+/// Adds the stripes of a JOIN to those of another, if nothing else tells them apart.
+fn merge(waiting: &mut Message, message: &Message) -> bool {
+    let (Message::Join(waiting), Message::Join(other)) = (waiting, message) else { return false };
+    let are_alike = *other == Join { stripes: other.stripes, ..waiting.clone() };
+    if are_alike {
+        waiting.stripes.0 |= other.stripes.0;
+    }
+    are_alike
+}
+
+#[cfg(test)]
+mod tests {
+    use banyan_wire::{Roles, Start, StripeId};
+
+    use super::*;
+
+    fn contact(n: u8) -> Contact {
+        Contact {
+            peer: PeerId([n; 32]),
+            roles: Roles::NONE,
+            capacity: 0,
+            addresses: Vec::new(),
+            is_source: false,
+            class: 0,
+        }
+    }
+
+    fn join(stripe: u8, nonce: u32) -> Message {
+        let joiner = contact(1);
+        Message::Join(Join {
+            stripes: Roles::one(StripeId(stripe)),
+            nonce,
+            path: vec![joiner.peer],
+            joiner,
+            idle: Some(0),
+            is_descending: false,
+            lost: None,
+            start: Start::Live,
+            is_entitled: false,
+        })
+    }
+
+    /// To whom, and for how many stripes, JOINs leave.
+    fn joins(links: &mut Links) -> Vec<(PeerId, u32)> {
+        let mut joins = Vec::new();
+        while let Some(output) = links.pop() {
+            if let Output::Send { to, message: Message::Join(join), .. } = output {
+                joins.push((to, join.stripes.len()));
+            }
+        }
+        joins
+    }
+
+    #[test]
+    fn joins_to_one_peer_that_differ_in_nothing_but_the_stripe_are_one_message() {
+        let mut links = Links::default();
+        let (near, far) = (contact(2), contact(3));
+        links.on_connected(near.peer, || Message::Detach { stripe: StripeId(0) });
+        for stripe in 0..16 {
+            let hop = if stripe % 2 == 0 { &near } else { &far };
+            links.reach(hop, join(stripe, 1));
+            links.send(near.peer, Message::Probe { stripe: StripeId(stripe) });
+        }
+        assert_eq!(joins(&mut links), [(near.peer, 8)]);
+        links.on_connected(far.peer, || Message::Detach { stripe: StripeId(0) });
+        assert_eq!(joins(&mut links), [(far.peer, 8)], "those that waited for a connection, too");
+    }
+
+    #[test]
+    fn joins_of_different_attempts_or_that_have_left_are_not_merged() {
+        let mut links = Links::default();
+        let hop = contact(2);
+        links.on_connected(hop.peer, || Message::Detach { stripe: StripeId(0) });
+        links.reach(&hop, join(1, 1));
+        links.reach(&hop, join(2, 2));
+        assert_eq!(joins(&mut links), [(hop.peer, 1), (hop.peer, 1)]);
+        links.reach(&hop, join(3, 2));
+        assert_eq!(joins(&mut links), [(hop.peer, 1)]);
     }
 }

@@ -866,10 +866,10 @@ fn all(local: &Local) -> Roles {
     all_of(local.stripes)
 }
 
-/// The stripe a control message is about.
+/// The stripe a control message is about; the last, where it is about several.
 fn stripe_of(message: &Message) -> Option<StripeId> {
     match message {
-        Message::Join(join) => Some(join.stripe),
+        Message::Join(join) => join.stripes.iter().last(),
         Message::Report(report) => Some(report.stripe),
         Message::Reception(reception) => Some(reception.stripe),
         Message::JoinFound { stripe, .. }

@@ -25,7 +25,8 @@ struct Newcomer {
     peer: Peer,
     now: Instant,
     dialled: Vec<PeerId>,
-    joins: Vec<PeerId>,
+    /// To whom JOINs were sent, and for which stripes.
+    joins: Vec<(PeerId, Roles)>,
 }
 
 impl Newcomer {
@@ -78,7 +79,9 @@ impl Newcomer {
         while let Some(output) = self.peer.poll_output() {
             match output {
                 Output::Connect { contact } => self.dialled.push(contact.peer),
-                Output::Send { to, message: Message::Join(_), .. } => self.joins.push(to),
+                Output::Send { to, message: Message::Join(join), .. } => {
+                    self.joins.push((to, join.stripes));
+                }
                 _ => {}
             }
         }
@@ -95,14 +98,15 @@ fn who_knows_a_member_asks_it_and_then_those_that_it_knows_but_not_the_source() 
     let contacts = (0..16).map(natives).collect();
     let message = Message::Contacts { contacts };
     newcomer.tell(Input::Received { peer: INTRODUCER, message });
-    let asked: Vec<PeerId> = newcomer.dialled[1..].iter().chain(&newcomer.joins).copied().collect();
+    let joins = newcomer.joins.iter().map(|(to, _)| to);
+    let asked: Vec<PeerId> = newcomer.dialled[1..].iter().chain(joins).copied().collect();
     assert!(asked.len() >= 15, "every stripe is looked for: {asked:?}");
     // As a native, nobody comes before it but the source, perhaps.
     assert!(asked.iter().filter(|peer| **peer == SOURCE).count() <= 1, "{asked:?}");
 }
 
 #[test]
-fn who_knows_nobody_asks_the_source_for_contacts_before_it_asks_for_stripes() {
+fn who_knows_nobody_asks_the_source_for_contacts_and_then_for_all_stripes_in_one_message() {
     let mut newcomer = Newcomer::new(Vec::new());
     newcomer.wait(Duration::from_millis(500));
     assert_eq!(newcomer.dialled, [SOURCE]);
@@ -110,7 +114,8 @@ fn who_knows_nobody_asks_the_source_for_contacts_before_it_asks_for_stripes() {
     assert!(newcomer.joins.is_empty());
     newcomer
         .tell(Input::Received { peer: SOURCE, message: Message::Contacts { contacts: vec![] } });
-    assert_eq!(newcomer.joins, [SOURCE; 16]);
+    let [(to, stripes)] = newcomer.joins[..] else { panic!("{:?}", newcomer.joins) };
+    assert_eq!((to, stripes.len()), (SOURCE, 16));
 }
 
 #[test]
@@ -118,5 +123,6 @@ fn members_that_do_not_answer_do_not_hold_a_newcomer_up() {
     let mut newcomer = Newcomer::new(vec![contact(INTRODUCER, Roles::one(StripeId(3)))]);
     newcomer.wait(Duration::from_millis(1_500));
     newcomer.tell(Input::Connected { peer: SOURCE });
-    assert!(newcomer.joins.contains(&SOURCE), "{:?}", newcomer.dialled);
+    let joins: Vec<PeerId> = newcomer.joins.iter().map(|(to, _)| *to).collect();
+    assert!(joins.contains(&SOURCE), "{:?}", newcomer.dialled);
 }

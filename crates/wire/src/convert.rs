@@ -33,6 +33,11 @@ fn stripe(value: u32) -> Result<StripeId> {
         .ok_or(DecodeError::Stripe(value))
 }
 
+/// A set of stripes that is not empty.
+fn some_stripes(bits: u64) -> Result<Roles> {
+    if bits == 0 { Err(DecodeError::Missing { what: "stripes" }) } else { Ok(Roles(bits)) }
+}
+
 fn peer(bytes: &[u8]) -> Result<PeerId> {
     Ok(PeerId(bytes.try_into().map_err(|_| DecodeError::PeerId)?))
 }
@@ -394,7 +399,7 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
             contacts: list(message.contacts, MAX_CONTACTS, "contacts", contact)?,
         },
         Pb::Join(message) => Message::Join(Join {
-            stripe: stripe(message.stripe)?,
+            stripes: some_stripes(message.stripes)?,
             nonce: message.nonce,
             joiner: contact(required(message.joiner, "joiner")?)?,
             idle: message.idle,
@@ -493,7 +498,7 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             Pb::Contacts(pb::Contacts { contacts: contacts.iter().map(contact_of).collect() })
         }
         Message::Join(join) => Pb::Join(pb::Join {
-            stripe: u32::from(join.stripe.0),
+            stripes: join.stripes.0,
             nonce: join.nonce,
             joiner: Some(contact_of(&join.joiner)),
             idle: join.idle,

@@ -118,17 +118,18 @@ pub enum GoodbyeReason {
     Full,
 }
 
-/// A JOIN on its way towards a stripe.
+/// JOINs on their way towards one stripe or several: as long as they go the same way, and differ in
+/// nothing else, they are one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Join {
-    /// The tree to join.
-    pub stripe: StripeId,
+    /// The trees to join; one at least.
+    pub stripes: Roles,
     /// The joiner's name for this attempt.
     pub nonce: u32,
-    /// Who wants to join. It is native if the stripe is among its roles.
+    /// Who wants to join. It is native of a stripe that is among its roles.
     pub joiner: Contact,
-    /// Whether the joiner could take the stripe as a primary one: how many children of its would
-    /// have to move then.
+    /// Whether the joiner could take each of the stripes as a primary one: how many children of its
+    /// would have to move then.
     pub idle: Option<u32>,
     /// Whether the message is on its way down, to a node said to have room.
     pub is_descending: bool,

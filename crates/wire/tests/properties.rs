@@ -293,7 +293,7 @@ fn standing() -> impl Strategy<Value = Standing> {
 fn join() -> impl Strategy<Value = Join> {
     let path = list(peer(), MAX_HOPS);
     (
-        stripe(),
+        1..=u64::MAX,
         any::<u32>(),
         contact(),
         any::<Option<u32>>(),
@@ -302,8 +302,8 @@ fn join() -> impl Strategy<Value = Join> {
         prop::option::of(peer()),
         (start(), any::<bool>()),
     )
-        .prop_map(|(stripe, nonce, joiner, idle, is_descending, path, lost, rest)| Join {
-            stripe,
+        .prop_map(|(stripes, nonce, joiner, idle, is_descending, path, lost, rest)| Join {
+            stripes: Roles(stripes),
             nonce,
             joiner,
             idle,
@@ -478,7 +478,7 @@ fn largest() -> Vec<Message> {
         },
         Message::Contacts { contacts: vec![contact.clone(); MAX_CONTACTS] },
         Message::Join(Join {
-            stripe,
+            stripes: Roles(u64::MAX),
             nonce,
             joiner: contact.clone(),
             idle: Some(u32::MAX),

@@ -187,7 +187,7 @@ fn messages() -> Vec<(&'static str, Said)> {
         (
             "a join as its joiner sends it",
             Said::Join {
-                stripe: 5,
+                stripes: vec![5],
                 nonce: 1,
                 joiner: contact(2, 5, 1),
                 idle: None,
@@ -199,9 +199,23 @@ fn messages() -> Vec<(&'static str, Said)> {
             },
         ),
         (
+            "joins of a newcomer that go the same way",
+            Said::Join {
+                stripes: vec![0, 4, 15, 63],
+                nonce: 1,
+                joiner: contact(2, 5, 1),
+                idle: Some(0),
+                is_descending: false,
+                path: vec![peer(2), peer(3)],
+                lost: None,
+                start: SaidStart::Live,
+                is_entitled: false,
+            },
+        ),
+        (
             "a join of an orphan on its way down",
             Said::Join {
-                stripe: 0,
+                stripes: vec![0],
                 nonce: 4_000_000_000,
                 joiner: contact(2, 5, 0),
                 idle: Some(0),

@@ -118,8 +118,11 @@ pub struct Build {
     pub never_complete: u32,
     /// From a viewer's start to the playout of its first picture.
     pub first_picture: Distribution,
-    /// Connections that came up during a node's first ten seconds.
+    /// Connections a node dialled that came up during its first ten seconds.
     pub connections_opened: Distribution,
+    /// Those others dialled, in the same time.
+    #[serde(default)]
+    pub connections_accepted: Distribution,
 }
 
 /// A forest at one moment. Only live nodes count.

@@ -35,6 +35,7 @@ use rand::RngExt;
 
 use crate::local::{Local, share};
 use crate::overlay::splitstream::account::Told;
+use crate::overlay::splitstream::join::Join;
 use crate::overlay::splitstream::roles::Appointment;
 use crate::overlay::splitstream::serve::Suspect;
 use crate::overlay::splitstream::supply::Shortage;
@@ -445,7 +446,11 @@ impl Overlay for SplitStream {
         message: Message,
     ) -> Result<(), Violation> {
         match message {
-            Message::Join(join) => self.on_join(cx, from, join)?,
+            Message::Join(joins) => {
+                for join in Join::each(joins) {
+                    self.on_join(cx, from, join)?;
+                }
+            }
             Message::JoinFound { stripe, nonce, parent, path } => {
                 self.on_join_found(cx, stripe, nonce, parent, path);
             }

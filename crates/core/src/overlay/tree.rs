@@ -231,6 +231,8 @@ pub(crate) struct Tree {
     /// child, so that they look after it.
     pub(crate) lost: Option<PeerId>,
     pub(crate) search: Search,
+    /// The name of the last JOIN that was sent for it.
+    pub(crate) nonce: u32,
     /// Failed searches in a row.
     pub(crate) attempts: u32,
     /// Whether the searches failed for want of a way, not of a slot.
@@ -258,6 +260,7 @@ impl Tree {
             parent: None,
             lost: None,
             search: Search::Resting { retry_at: None },
+            nonce: 0,
             attempts: 0,
             is_lost: true,
             lookups: 0,

@@ -172,13 +172,15 @@ pub struct Start {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Join {
-    #[prost(uint32, tag = "1")]
-    pub stripe: u32,
+    /// Bit s set: the joiner wants stripe s; one at least.
+    #[prost(fixed64, tag = "1")]
+    pub stripes: u64,
     #[prost(uint32, tag = "2")]
     pub nonce: u32,
     #[prost(message, optional, tag = "3")]
     pub joiner: ::core::option::Option<Contact>,
-    /// The joiner could take the stripe as a primary one; so many children of its would have to move.
+    /// The joiner could take any of the stripes as a primary one; so many children of its would have to
+    /// move.
     #[prost(uint32, optional, tag = "4")]
     pub idle: ::core::option::Option<u32>,
     /// Set while the message goes down a tree, after a node with room.

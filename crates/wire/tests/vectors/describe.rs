@@ -76,7 +76,7 @@ pub(crate) enum Said {
         contacts: Vec<SaidContact>,
     },
     Join {
-        stripe: u8,
+        stripes: Vec<u8>,
         nonce: u32,
         joiner: SaidContact,
         idle: Option<u32>,
@@ -414,7 +414,7 @@ impl Said {
                 Message::Contacts { contacts: contacts.iter().map(SaidContact::build).collect() }
             }
             Self::Join {
-                stripe,
+                stripes,
                 nonce,
                 joiner,
                 idle,
@@ -424,7 +424,7 @@ impl Said {
                 start,
                 is_entitled,
             } => Message::Join(Join {
-                stripe: StripeId(*stripe),
+                stripes: roles(stripes),
                 nonce: *nonce,
                 joiner: joiner.build(),
                 idle: *idle,

@@ -515,12 +515,19 @@ fn plus_order(mut signature: [u8; 64]) -> [u8; 64] {
 
 fn forest() -> Vec<Hostile> {
     let peers = |pb: Pb, field: u64, count: usize| pb.times(count, |pb| pb.bytes(field, &[3; 32]));
-    let join = || Pb::new().int(2, 5).message(3, &contact());
+    let stripes = |stripes: u64| Pb::new().fixed(1, stripes).int(2, 5);
+    let join = || stripes(1).message(3, &contact());
     let reason = ("UnknownCode", Some("reason"));
     let attach = || Pb::new().message(2, &contact());
     vec![
-        says("a join for stripe 64", JOIN, &join().int(1, 64), "Stripe", None),
-        says("a join without a joiner", JOIN, &Pb::new().int(2, 5), "Missing", Some("joiner")),
+        says(
+            "a join for no stripe",
+            JOIN,
+            &stripes(0).message(3, &contact()),
+            "Missing",
+            Some("stripes"),
+        ),
+        says("a join without a joiner", JOIN, &stripes(1), "Missing", Some("joiner")),
         says("a path of 25 hops", JOIN, &peers(join(), 6, 25), "TooMany", Some("hops")),
         says("a hop of 31 bytes", JOIN, &join().bytes(6, &[3; 31]), "PeerId", None),
         says("an empty hop", JOIN, &join().bytes(6, &[]), "PeerId", None),

@@ -51,6 +51,7 @@ impl Meter {
             never_complete: u32::try_from(never).unwrap_or(u32::MAX),
             first_picture: Distribution::of(world.screens.first_pictures(forest)),
             connections_opened: of(world.tally.opened.iter().skip(1).copied()),
+            connections_accepted: of(world.tally.accepted.iter().skip(1).copied()),
         }
     }
 }
@@ -162,6 +163,7 @@ fn metrics(result: &RunResult) -> BTreeMap<String, f64> {
         ("glass_to_glass", &playback.glass_to_glass),
         ("arrival", &playback.arrival),
         ("connections_opened", &build.connections_opened),
+        ("connections_accepted", &build.connections_accepted),
         ("connections", &forest.connections),
         ("contacts", &forest.contacts),
         ("worst_loss", &forest.worst_loss),

@@ -22,8 +22,10 @@ pub struct Tally {
     kinds: Vec<Kind>,
     /// Requests handled by each node that ever was.
     pub requests: Vec<u32>,
-    /// Connections that came up during the first ten seconds of each.
+    /// Connections each dialled that came up during its first ten seconds.
     pub opened: Vec<u32>,
+    /// Those others dialled, in the same time.
+    pub accepted: Vec<u32>,
     /// Requests handled, over all nodes.
     pub requests_total: u64,
     /// Control bytes, transport overhead included.
@@ -61,6 +63,7 @@ impl Tally {
     pub(crate) fn add(&mut self) {
         self.requests.push(0);
         self.opened.push(0);
+        self.accepted.push(0);
     }
 
     /// A node is gone; what it counted stays.
@@ -106,9 +109,10 @@ impl Tally {
     }
 
     /// A node was told of a connection, `age` microseconds after its start.
-    pub(crate) fn connected(&mut self, node: Index, age: u64) {
+    pub(crate) fn connected(&mut self, node: Index, age: u64, has_dialled: bool) {
         if age <= JOINING {
-            self.opened[node as usize] += 1;
+            let counts = if has_dialled { &mut self.opened } else { &mut self.accepted };
+            counts[node as usize] += 1;
         }
     }
 

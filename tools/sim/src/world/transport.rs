@@ -177,7 +177,7 @@ impl<N: Node> World<N> {
         connection.ends[end].state = State::Up;
         let (node, peer) = nodes(connection, end);
         let age = self.now - self.forest.started_at(node);
-        self.tally.connected(node, age);
+        self.tally.connected(node, age, end == 0);
         self.tell(node, Happening::Connected { peer });
     }
 

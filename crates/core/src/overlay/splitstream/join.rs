@@ -13,7 +13,7 @@
 //! as in Scribe, whether it has a parent yet or not: its own JOIN is on its way. The answer goes
 //! back along the path, so that a joiner needs no connection but the one with its parent.
 
-use banyan_wire::{Contact, Join, MAX_HOPS, Message, PeerId, Reason, Roles, StripeId};
+use banyan_wire::{Contact, MAX_HOPS, Message, PeerId, Reason, Roles, Start, StripeId};
 use rand::RngExt;
 
 use crate::overlay::Context;
@@ -30,6 +30,52 @@ const MAX_LOOKUPS: u32 = 3;
 /// Natives asked in one round.
 const LOOKUP_WIDTH: usize = 2;
 
+/// A JOIN for one stripe. On the wire, those that go the same way are one message
+/// ([`Links`](crate::links::Links) sees to that), and are taken apart where they arrive.
+#[derive(Clone, Debug)]
+pub(super) struct Join {
+    pub(super) stripe: StripeId,
+    pub(super) nonce: u32,
+    pub(super) joiner: Contact,
+    pub(super) idle: Option<u32>,
+    pub(super) is_descending: bool,
+    pub(super) path: Vec<PeerId>,
+    pub(super) lost: Option<PeerId>,
+    pub(super) start: Start,
+    pub(super) is_entitled: bool,
+}
+
+impl Join {
+    /// Those of a message.
+    pub(super) fn each(message: banyan_wire::Join) -> impl Iterator<Item = Self> {
+        message.stripes.iter().map(move |stripe| Self {
+            stripe,
+            nonce: message.nonce,
+            joiner: message.joiner.clone(),
+            idle: message.idle,
+            is_descending: message.is_descending,
+            path: message.path.clone(),
+            lost: message.lost,
+            start: message.start,
+            is_entitled: message.is_entitled,
+        })
+    }
+
+    fn into_message(self) -> Message {
+        Message::Join(banyan_wire::Join {
+            stripes: Roles::one(self.stripe),
+            nonce: self.nonce,
+            joiner: self.joiner,
+            idle: self.idle,
+            is_descending: self.is_descending,
+            path: self.path,
+            lost: self.lost,
+            start: self.start,
+            is_entitled: self.is_entitled,
+        })
+    }
+}
+
 impl SplitStream {
     /// Sends a JOIN for `stripe` towards its key.
     pub(super) fn seek(&mut self, cx: &mut Context<'_>, stripe: StripeId) {
@@ -44,8 +90,7 @@ impl SplitStream {
             self.tree(stripe).rest(cx);
             return;
         };
-        self.nonce = self.nonce.wrapping_add(1);
-        let nonce = self.nonce;
+        let nonce = self.next_nonce(stripe);
         let request = self.request(cx, stripe);
         let join = Join {
             stripe,
@@ -62,7 +107,18 @@ impl SplitStream {
         self.tree(stripe).request = request;
         let asked = self.tree(stripe).take_asked(cx.now);
         self.tree(stripe).search = Search::Seeking { nonce, give_up_at, hop: hop.peer, asked };
-        cx.reach(&hop, Message::Join(join));
+        cx.reach(&hop, join.into_message());
+    }
+
+    /// A name for the next attempt in `stripe`: one it has not had, but others may, so that their JOINs
+    /// can travel together.
+    fn next_nonce(&mut self, stripe: StripeId) -> u32 {
+        let newest = self.nonce;
+        let tree = self.tree(stripe);
+        let nonce = if tree.nonce == newest { newest.wrapping_add(1) } else { newest };
+        tree.nonce = nonce;
+        self.nonce = nonce;
+        nonce
     }
 
     /// What to say of ourselves to whom we ask for a place.
@@ -405,7 +461,7 @@ impl SplitStream {
 /// Hands a JOIN on, with ourselves added to its path.
 fn hand_on(cx: &mut Context<'_>, mut join: Join, next: &Contact) {
     join.path.push(cx.local.peer);
-    cx.reach(next, Message::Join(join));
+    cx.reach(next, join.into_message());
 }
 
 fn is_source(cx: &Context<'_>, peer: &PeerId) -> bool {

@@ -21,11 +21,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use banyan_wire::{Contact, Idle, Join, MAX_IDLE, Message, PeerId, Reason, Report, StripeId};
+use banyan_wire::{Contact, Idle, MAX_IDLE, Message, PeerId, Reason, Report, StripeId};
 
 use crate::Instant;
 use crate::local::{Local, share};
 use crate::overlay::splitstream::SplitStream;
+use crate::overlay::splitstream::join::Join;
 use crate::overlay::splitstream::ledger::Ledger;
 use crate::overlay::splitstream::roles::Appointment;
 use crate::overlay::tree::{Child, Knows, Request, forget_named, nothing_of};

@@ -27,8 +27,8 @@ use crate::store::{Store, Stored};
 use crate::{Config, Instant, Playout};
 use slack::Slack;
 
-/// Time the other stripes are given once the first generation can be rebuilt. A guess: one round
-/// trip to a parent on another continent.
+/// Time the other stripes are given once a part of the first generation can be rebuilt; no more than
+/// it takes until all of it can. A guess: one round trip to a parent on another continent.
 const START_GRACE: Duration = Duration::from_millis(250);
 /// Added to an anchor that proved too tight.
 const RE_ANCHOR_MARGIN: Duration = Duration::from_millis(150);
@@ -49,7 +49,7 @@ const MAX_GAP: u64 = 64;
 pub(crate) enum State {
     /// Nothing playable has come.
     Waiting {
-        /// First generation that could be rebuilt, and when it could.
+        /// First generation that could be rebuilt, and until when the rest of it is waited for.
         ready: Option<(GenerationId, Instant)>,
     },
     /// Generations are played in order.
@@ -126,7 +126,13 @@ impl Playback {
         match &mut self.state {
             State::Waiting { ready } => {
                 if ready.is_none() && stored.is_random_access() && is_decodable(stored) {
-                    *ready = Some((generation, now));
+                    *ready = Some((generation, now + START_GRACE));
+                }
+                if let Some((first, until)) = ready
+                    && *first == generation
+                    && stored.assembler.is_decodable()
+                {
+                    *until = now.min(*until);
                 }
             }
             State::Playing { next, anchor } => {
@@ -154,8 +160,8 @@ impl Playback {
     /// When [`poll`](Self::poll) next has something, as far as can be told.
     pub(crate) fn poll_timeout(&self, store: &Store, config: &Config) -> Option<Instant> {
         match &self.state {
-            State::Waiting { ready: Some((generation, ready_at)) } => {
-                Some(self.start_at(*generation, *ready_at, store, config))
+            State::Waiting { ready: Some((generation, until)) } => {
+                Some(self.start_at(*generation, *until, store, config))
             }
             State::Waiting { ready: None } => self.give_up_at(config),
             State::Playing { next, anchor } => {
@@ -176,8 +182,8 @@ impl Playback {
     pub(crate) fn poll(&mut self, now: Instant, store: &Store, config: &Config) -> Option<Due> {
         loop {
             match &self.state {
-                State::Waiting { ready: Some((generation, ready_at)) } => {
-                    let start = self.start_at(*generation, *ready_at, store, config);
+                State::Waiting { ready: Some((generation, until)) } => {
+                    let start = self.start_at(*generation, *until, store, config);
                     if now < start {
                         return None;
                     }
@@ -289,17 +295,17 @@ impl Playback {
         Some(instant(signed(stored.emitted_at()).saturating_add(delay)))
     }
 
-    /// When playback begins, given the generation that was ready first.
+    /// When playback begins, given the generation that was ready first and until when its rest is
+    /// waited for.
     fn start_at(
         &self,
         generation: GenerationId,
-        ready_at: Instant,
+        until: Instant,
         store: &Store,
         config: &Config,
     ) -> Instant {
-        let soonest = ready_at + START_GRACE;
         let natural = store.get(generation).and_then(|stored| self.natural(stored, config));
-        natural.map_or(soonest, |natural| natural.max(soonest))
+        natural.map_or(until, |natural| natural.max(until))
     }
 
     /// When `generation` is due. One that never arrived is due when it would have been, judging by

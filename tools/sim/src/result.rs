@@ -158,6 +158,9 @@ pub struct ForestResult {
     pub demand: u64,
     /// Free slots of live viewers.
     pub spare: u64,
+    /// Children a live viewer may have over all trees.
+    #[serde(default)]
+    pub capacities: Distribution,
     /// For each viewer: stripes it loses if that other viewer dies whose death costs it most.
     pub worst_loss: Distribution,
     /// For each pair of a viewer and one of its ancestors: stripes the one loses with the other.

@@ -704,9 +704,11 @@ impl Tree {
         any
     }
 
-    /// Forgets places nobody came for, and children whose time is over. Returns how many places.
+    /// Forgets places nobody came for, and children whose time is over. Returns for how many of the
+    /// places it may be that nobody could come: who is connected could have, and went elsewhere.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) -> u32 {
-        let places = self.reserved.len();
+        let over = self.reserved.iter().filter(|(_, until)| **until <= cx.now);
+        let lapsed = over.filter(|(peer, _)| !cx.links.is_connected(peer)).count();
         self.reserved.retain(|_, until| *until > cx.now);
         let over: Vec<PeerId> = self
             .children
@@ -714,7 +716,6 @@ impl Tree {
             .filter(|(_, child)| child.leaves_by.is_some_and(|by| by <= cx.now))
             .map(|(peer, _)| *peer)
             .collect();
-        let lapsed = places - self.reserved.len();
         for peer in over {
             self.drop_child(cx, &peer);
             // Told a second time, it knows that it is not served any more.

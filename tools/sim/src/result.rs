@@ -104,6 +104,13 @@ pub struct WorldResult {
     pub wanted: Distribution,
     /// Supply over demand: capacities over wanted stripes, the source's supply included.
     pub resource_index: f64,
+    /// Share of the time of shared machines' cores that they worked, what waits for them at the end
+    /// included; 0 where there are none.
+    #[serde(default)]
+    pub machine_load: f64,
+    /// The longest that anything waited for a core, in seconds.
+    #[serde(default)]
+    pub machine_wait_max: f64,
 }
 
 /// How the forest came about.

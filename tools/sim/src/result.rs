@@ -104,6 +104,13 @@ pub struct WorldResult {
     pub wanted: Distribution,
     /// Supply over demand: capacities over wanted stripes, the source's supply included.
     pub resource_index: f64,
+    /// Share of the time of shared machines' cores that they worked, what waits for them at the end
+    /// included; 0 where there are none.
+    #[serde(default)]
+    pub machine_load: f64,
+    /// The longest that anything waited for a core, in seconds.
+    #[serde(default)]
+    pub machine_wait_max: f64,
 }
 
 /// How the forest came about.
@@ -161,6 +168,9 @@ pub struct ForestResult {
     pub demand: u64,
     /// Free slots of live viewers.
     pub spare: u64,
+    /// Children a live viewer may have over all trees.
+    #[serde(default)]
+    pub capacities: Distribution,
     /// For each viewer: stripes it loses if that other viewer dies whose death costs it most.
     pub worst_loss: Distribution,
     /// For each pair of a viewer and one of its ancestors: stripes the one loses with the other.

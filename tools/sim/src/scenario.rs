@@ -29,6 +29,8 @@ pub struct Scenario {
     pub links: Links,
     /// Who can be dialled.
     pub nat: Nat,
+    /// Machines that nodes share.
+    pub machine: Machine,
     /// Who comes and goes.
     pub population: Population,
     /// The programme.
@@ -158,6 +160,40 @@ pub struct Nat {
 impl Default for Nat {
     fn default() -> Self {
         Self { open: 1.0, cone: 0.0, symmetric: 0.0, hole_punching: 0.0 }
+    }
+}
+
+/// Machines that nodes share, as in a test of a real swarm. All costs are guesses, of the order that a
+/// profile of a swarm on two cores shows; both ends of a message are charged to its receiver.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Machine {
+    /// Nodes on each machine, in the order in which they come, the source first. 0: each node has a
+    /// machine of its own, which is never busy.
+    pub nodes: u32,
+    /// Cores of a machine.
+    pub cores: u32,
+    /// CPU time of a control message: two passes through QUIC and its cryptography.
+    pub per_message: Span,
+    /// The same of a message of data.
+    pub per_chunk: Span,
+    /// Of a wake-up.
+    pub per_timer: Span,
+    /// Of each end of a handshake: key exchange, a signature and its verification.
+    pub per_handshake: Span,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        let micros = |micros| Span(std::time::Duration::from_micros(micros));
+        Self {
+            nodes: 0,
+            cores: 2,
+            per_message: micros(40),
+            per_chunk: micros(60),
+            per_timer: micros(10),
+            per_handshake: micros(1_000),
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 mod connections;
 pub mod latency;
 mod links;
+mod machines;
 mod nat;
 mod queue;
 mod transport;
@@ -31,6 +32,7 @@ use crate::scenario::Scenario;
 use connections::Connections;
 use latency::Latency;
 use links::Links;
+use machines::{Machines, Work};
 use nat::Nat;
 use queue::Queue;
 use transport::{Event, Partition};
@@ -73,6 +75,7 @@ pub struct World<N: Node> {
     connections: Connections,
     links: Links,
     nat: Nat,
+    machines: Machines,
     partition: Option<Partition>,
     detection: u64,
     idle_timeout: u64,
@@ -113,6 +116,7 @@ impl<N: Node> World<N> {
             connections: Connections::default(),
             links: Links::new(&scenario.links),
             nat: Nat::new(&scenario.nat, seed),
+            machines: Machines::new(&scenario.machine),
             partition: None,
             detection: world.detection.micros(),
             idle_timeout: world.idle_timeout.micros(),
@@ -143,6 +147,7 @@ impl<N: Node> World<N> {
         self.connections.add();
         self.links.add(seat.up, seat.down);
         self.nat.add();
+        self.machines.add();
         self.latency.add();
         let all = u64::MAX >> (64 - self.forest.stripes());
         let wants = if seat.index == SOURCE { 0 } else { all };
@@ -236,7 +241,8 @@ impl<N: Node> World<N> {
             self.now = self.now.max(at);
             self.wakes.set(node, None);
             self.count_spin(node);
-            self.tell(node, Happening::Timeout);
+            self.machines.set_waking(node, true);
+            self.hand(node, Happening::Timeout, Work::Timer);
             return true;
         }
         if event_at > end {
@@ -264,6 +270,16 @@ impl<N: Node> World<N> {
         }
     }
 
+    /// Something is due at a node: it is told when a core has time for it.
+    fn hand(&mut self, index: Index, happening: Happening<N::Message>, work: Work) {
+        let at = self.machines.take(self.now, index, work);
+        if at > self.now {
+            self.queue.push(at, Event::Due { node: index, happening });
+        } else {
+            self.tell(index, happening);
+        }
+    }
+
     /// Something happens to a node; its actions are carried out and its edges checked.
     fn tell(&mut self, index: Index, happening: Happening<N::Message>) {
         let Some(node) = &mut self.nodes[index as usize] else {
@@ -271,6 +287,9 @@ impl<N: Node> World<N> {
         };
         let mut actions = std::mem::take(&mut self.actions);
         let kind = kind_of(&happening);
+        if matches!(happening, Happening::Timeout) {
+            self.machines.set_waking(index, false);
+        }
         node.handle(Instant::from_micros(self.now), happening, &mut actions);
         let wake_at = node.wake_at().map(|at| at.as_micros().max(self.now));
         if self.checks.is_on(Rule::Node)
@@ -278,7 +297,7 @@ impl<N: Node> World<N> {
         {
             self.checks.breach(Rule::Node, self.now, index, || broken);
         }
-        self.wakes.set(index, wake_at);
+        self.wakes.set(index, wake_at.filter(|_| !self.machines.is_waking(index)));
         self.note(index, kind);
         self.perform(index, &mut actions);
         self.actions = actions;
@@ -389,6 +408,18 @@ impl<N: Node> World<N> {
     #[must_use]
     pub fn is_dialable(&self, node: Index) -> bool {
         self.nat.is_dialable(node)
+    }
+
+    /// The share of the time of all shared machines' cores that they worked; 0 where there are none.
+    #[must_use]
+    pub fn machine_load(&self) -> f64 {
+        self.machines.load(self.now)
+    }
+
+    /// Microseconds that the longest wait for a core took.
+    #[must_use]
+    pub const fn longest_wait(&self) -> u64 {
+        self.machines.longest_wait()
     }
 
     /// Events that wait, for progress.

@@ -578,10 +578,9 @@ impl Overlay for SplitStream {
                 cx.view.remove(&parent);
                 // Whoever does not answer for one stripe is not asked for the others either, and
                 // takes nothing.
+                self.part_with(cx, &parent);
                 for stripe in cx.local.stripes.iter() {
-                    self.tree(stripe).drop_child(cx, &parent);
                     if self.tree(stripe).is_parent(&parent) {
-                        cx.send(parent, Message::Detach { stripe });
                         self.lose_parent(cx, stripe);
                     }
                 }

@@ -41,6 +41,8 @@ const MAX_TRIED: usize = 16;
 const MAX_ASKED: usize = 3;
 /// How long a newcomer waits for each round trip before it asks another candidate as well.
 const NO_HURRY: Duration = Duration::from_millis(300);
+/// Failed searches after which whom we lost is no news: all who could be asked for a sign of life were.
+const LOST_TOLD: u32 = 3;
 /// Doublings of the wait after failed searches, 2⁴ × 50 ms is 0.8 s; and after so many failures
 /// that supply must be short, 3 s.
 const MAX_DOUBLINGS: u32 = 4;
@@ -460,7 +462,7 @@ impl Tree {
         self.request = request;
         let start = (cx.resume)(self.stripe);
         let Request { idle, is_entitled, .. } = request;
-        let (stripe, child, lost) = (self.stripe, cx.local.contact(), self.lost);
+        let (stripe, child, lost) = (self.stripe, cx.local.contact(), self.lost_to_tell());
         let attach = Message::Attach { stripe, child, idle, start, lost, is_entitled };
         cx.reach(&candidate, attach);
         let asked = candidate.peer;
@@ -479,6 +481,12 @@ impl Tree {
     /// place kept for it in vain is missed by others.
     pub(crate) fn is_orphaned(&self) -> bool {
         self.parent.is_none() && self.lost.is_some()
+    }
+
+    /// The lost parent, for those who are asked for a place: they look after it, and send nobody there
+    /// meanwhile. Not for ever: if it lives, the free slots may be below it.
+    pub(crate) fn lost_to_tell(&self) -> Option<PeerId> {
+        self.lost.filter(|_| self.attempts < LOST_TOLD)
     }
 
     /// Whether those an orphan has asked take their time, and there is nobody else to ask.
@@ -707,9 +715,11 @@ impl Tree {
         any
     }
 
-    /// Forgets places nobody came for, and children whose time is over. Returns how many places.
+    /// Forgets places nobody came for, and children whose time is over. Returns for how many of the
+    /// places it may be that nobody could come: who is connected could have, and went elsewhere.
     pub(crate) fn expire(&mut self, cx: &mut Context<'_>) -> u32 {
-        let places = self.reserved.len();
+        let over = self.reserved.iter().filter(|(_, until)| **until <= cx.now);
+        let lapsed = over.filter(|(peer, _)| !cx.links.is_connected(peer)).count();
         self.reserved.retain(|_, until| *until > cx.now);
         let over: Vec<PeerId> = self
             .children
@@ -717,7 +727,6 @@ impl Tree {
             .filter(|(_, child)| child.leaves_by.is_some_and(|by| by <= cx.now))
             .map(|(peer, _)| *peer)
             .collect();
-        let lapsed = places - self.reserved.len();
         for peer in over {
             self.drop_child(cx, &peer);
             // Told a second time, it knows that it is not served any more.

@@ -33,6 +33,7 @@ pub fn structure<N: Node>(world: &World<N>) -> ForestResult {
         supply: viewers.iter().chain([&SOURCE]).map(|node| capacity(forest, *node)).sum(),
         demand: survey.wanted,
         spare: viewers.iter().map(|node| spare(forest, *node)).sum(),
+        capacities: of(viewers.iter().map(|node| forest.capacity(*node))),
         ..ForestResult::default()
     };
     histograms(&mut result, forest, &survey, &viewers);

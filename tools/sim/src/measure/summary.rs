@@ -71,6 +71,8 @@ fn world_result<N: Node>(world: &World<N>, scenario: &Scenario, seed: u64) -> Wo
         capacity: of(all().map(|node| forest.capacity(node))),
         wanted: of(all().map(|node| forest.wanted(node))),
         resource_index: ratio(supply, demand.max(1)),
+        machine_load: world.machine_load(),
+        machine_wait_max: seconds(world.longest_wait()),
     }
 }
 
@@ -128,6 +130,8 @@ fn metrics(result: &RunResult) -> BTreeMap<String, f64> {
         put("complete_after", after);
     }
     put("resource_index", result.world.resource_index);
+    put("machine_load", result.world.machine_load);
+    put("machine_wait_max", result.world.machine_wait_max);
     put("never_complete", f64::from(build.never_complete));
     put("complete", forest.complete);
     put("orphans", ratio(forest.orphans, 1));

@@ -127,6 +127,9 @@ pub(super) fn validate(scenario: &Scenario) -> Result<()> {
     }
     share("nat.hole_punching", nat.hole_punching)?;
     ensure!(nat.open + nat.cone + nat.symmetric > 0.0, "nat: all shares are zero");
+    let machine = &scenario.machine;
+    ensure!(machine.nodes == 0 || machine.cores > 0, "machine.cores must not be zero");
+    ensure!(machine.cores <= 1_024, "machine.cores = {}: at most 1,024", machine.cores);
     ensure!(population.joins_per_second >= 0.0, "population.joins_per_second is below zero");
     population.churn.iter().try_for_each(validate_churn)?;
     scenario.events.iter().try_for_each(|event| validate_event(event, scenario))?;
@@ -202,6 +205,7 @@ mod tests {
         let error = scenario("[broadcast]\nstripes = 12").expect_err("12 is no power of two");
         assert!(error.to_string().contains("stripes = 12"));
         assert!(scenario("[latency]\nloss = 2.0").is_err());
+        assert!(scenario("[machine]\nnodes = 9\ncores = 0").is_err());
         assert!(scenario("[[event]]\nat = \"90s\"\ndo = \"kill\"").is_err());
         assert!(scenario("[[event]]\nat = \"9s\"\ndo = \"partition\"").is_err());
     }

@@ -56,6 +56,8 @@ pub(crate) struct Connection {
     pub(crate) ends: [End; 2],
     /// Microseconds from one end to the other.
     pub(crate) one_way: u64,
+    /// Microseconds that the handshake waited for a core of the one who was dialled.
+    pub(crate) answered_after: u64,
     pub(crate) used_at: u64,
     /// Whether an idle check is queued.
     pub(crate) is_watched: bool,
@@ -86,7 +88,7 @@ impl Connections {
         let uses = connection.uses + 1;
         let end = |node| End { node, ..End::default() };
         let ends = [end(dialler), end(other)];
-        *connection = Connection { uses, ends, one_way, used_at: now, is_watched: false };
+        *connection = Connection { uses, ends, one_way, used_at: now, ..Connection::default() };
         self.insert(dialler, other, slot, 0);
         self.insert(other, dialler, slot, 1);
         Link { slot, uses }

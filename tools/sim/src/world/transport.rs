@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::World;
 use super::connections::{Connection, Connections, Link, State};
 use super::links::Sent;
+use super::machines::Work;
 use crate::node::{Action, Happening, Index, Node};
 
 /// What a loss costs besides a round trip: the peer's delay of acknowledgements in RFC 9002.
@@ -41,6 +42,8 @@ pub(super) enum Event<M> {
     Drained { link: Link, end: usize },
     /// Whether anybody has used the connection.
     Idle { link: Link },
+    /// A core has had time for what is due at a node.
+    Due { node: Index, happening: Happening<M> },
 }
 
 /// A message on its way.
@@ -78,7 +81,7 @@ impl<N: Node> World<N> {
             Event::Arrive(delivery) => self.arrive(delivery),
             Event::Dial { from, to, dialled_at } => self.answer(from, to, dialled_at),
             Event::DialFails { from, to } => {
-                self.tell(from, Happening::ConnectFailed { peer: to });
+                self.hand(from, Happening::ConnectFailed { peer: to }, Work::Little);
             }
             Event::Established { link } => self.up(link, 0),
             Event::Connected { link, end } => {
@@ -86,7 +89,7 @@ impl<N: Node> World<N> {
                     && connection.ends[end].state == State::Up
                 {
                     let (node, peer) = nodes(connection, end);
-                    self.tell(node, Happening::Connected { peer });
+                    self.hand(node, Happening::Connected { peer }, Work::Little);
                 }
             }
             Event::RoundTrip { link } => self.tell_round_trip(link),
@@ -108,6 +111,7 @@ impl<N: Node> World<N> {
                 }
             }
             Event::Idle { link } => self.check_idle(link),
+            Event::Due { node, happening } => self.tell(node, happening),
         }
     }
 
@@ -155,9 +159,12 @@ impl<N: Node> World<N> {
         }
         let one_way = self.latency.one_way(from, to);
         let link = self.connections.open(from, to, one_way, self.now);
-        let established = self.now + one_way + self.latency.jitter();
+        // The dialler waits for the other's part of the handshake.
+        let answered = self.machines.take(self.now, to, Work::Handshake);
+        let established = answered + one_way + self.latency.jitter();
         if let Some(connection) = self.connections.get(link) {
             connection.is_watched = true;
+            connection.answered_after = answered - self.now;
             // Nothing reaches the dialler before its handshake is done.
             connection.ends[1].arrives_at = [established; 2];
         }
@@ -178,7 +185,9 @@ impl<N: Node> World<N> {
         let (node, peer) = nodes(connection, end);
         let age = self.now - self.forest.started_at(node);
         self.tally.connected(node, age, end == 0);
-        self.tell(node, Happening::Connected { peer });
+        // The other end has done its part before it answered.
+        let work = if end == 0 { Work::Handshake } else { Work::Little };
+        self.hand(node, Happening::Connected { peer }, work);
     }
 
     fn tell_round_trip(&mut self, link: Link) {
@@ -189,8 +198,9 @@ impl<N: Node> World<N> {
             if connection.ends[end].state == State::Up {
                 let (_, peer) = nodes(connection, end);
                 let node = connection.ends[end].node;
-                let rtt = Duration::from_micros(2 * connection.one_way);
-                self.tell(node, Happening::RoundTrip { peer, rtt });
+                let rtt = 2 * connection.one_way + connection.answered_after;
+                let rtt = Duration::from_micros(rtt);
+                self.hand(node, Happening::RoundTrip { peer, rtt }, Work::Little);
             }
         }
     }
@@ -228,7 +238,7 @@ impl<N: Node> World<N> {
         };
         let (node, peer) = nodes(connection, end);
         if self.connections.end_gone(link, end) {
-            self.tell(node, Happening::Disconnected { peer });
+            self.hand(node, Happening::Disconnected { peer }, Work::Little);
         }
     }
 
@@ -387,7 +397,8 @@ impl<N: Node> World<N> {
         if is_request {
             self.tally.requested(to);
         }
-        self.tell(to, Happening::Received { from, message: delivery.message });
+        let work = if is_data { Work::Chunk } else { Work::Message };
+        self.hand(to, Happening::Received { from, message: delivery.message }, work);
     }
 
     // ---- Send queues ------------------------------------------------------------------------
@@ -444,7 +455,7 @@ impl<N: Node> World<N> {
         }
         if is_news {
             let queued_bytes = queued as usize;
-            self.tell(node, Happening::SendQueue { peer, queued_bytes, expired });
+            self.hand(node, Happening::SendQueue { peer, queued_bytes, expired }, Work::Little);
         }
     }
 

@@ -99,7 +99,7 @@ impl SplitStream {
             idle: request.idle,
             is_descending: false,
             path: vec![cx.local.peer],
-            lost: self.trees[stripe.index()].lost,
+            lost: self.trees[stripe.index()].lost_to_tell(),
             start: (cx.resume)(stripe),
             is_entitled: request.is_entitled,
         };

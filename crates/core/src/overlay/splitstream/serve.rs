@@ -183,7 +183,23 @@ impl SplitStream {
         }
         for peer in dead {
             cx.view.remove(&peer);
+            self.part_with(cx, &peer);
             self.on_peer_gone(cx, peer);
+        }
+    }
+
+    /// A peer is taken for dead and forgotten in all trees. It may only be late: it is told, so that it
+    /// does not count on us for ever.
+    pub(super) fn part_with(&mut self, cx: &mut Context<'_>, peer: &PeerId) {
+        for stripe in cx.local.stripes.iter() {
+            if self.trees[stripe.index()].is_parent(peer) {
+                cx.send(*peer, Message::Detach { stripe });
+            }
+            self.note_loss(cx, stripe, peer);
+            if self.tree(stripe).drop_child(cx, peer) {
+                let (reason, candidates) = (Reason::Orphan, Vec::new());
+                cx.send(*peer, Message::Redirect { stripe, reason, candidates });
+            }
         }
     }
 

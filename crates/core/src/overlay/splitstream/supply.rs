@@ -103,7 +103,11 @@ impl Shortage {
 
     /// Slots that are lacking: one for each that waits, here or `below`, without those promised.
     fn lacking(&self, now: Instant, maturity: Duration, below: u32) -> u32 {
-        let mature = self.waiting.values().filter(|(first, _)| *first + maturity <= now).count();
+        // Who found a slot elsewhere does not come back to say so.
+        let waits = |(first, last): &&(Instant, Instant)| {
+            *first + maturity <= now && *last + WAITING_FOR > now
+        };
+        let mature = self.waiting.values().filter(waits).count();
         let mature = u32::try_from(mature).unwrap_or(u32::MAX).saturating_add(below);
         mature.saturating_sub(self.ledger.outstanding(now))
     }
@@ -625,4 +629,23 @@ pub(super) fn cheapest(mut idle: Vec<Idle>) -> Vec<Idle> {
     idle.sort_by_key(cost);
     idle.truncate(MAX_IDLE);
     idle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joiner_that_does_not_come_back_is_not_counted_any_more() {
+        let mut shortage = Shortage::default();
+        let lacking =
+            |shortage: &Shortage, at: Duration| shortage.lacking(Instant::ZERO + at, MATURITY, 0);
+        shortage.note(Instant::ZERO, PeerId([1; 32]));
+        shortage.note(Instant::ZERO, PeerId([2; 32]));
+        assert_eq!(lacking(&shortage, Duration::ZERO), 0, "they have just come");
+        assert_eq!(lacking(&shortage, MATURITY), 2);
+        shortage.note(Instant::ZERO + Duration::from_secs(1), PeerId([2; 32]));
+        assert_eq!(lacking(&shortage, WAITING_FOR), 1, "the first has found a slot elsewhere");
+        assert_eq!(lacking(&shortage, WAITING_FOR + Duration::from_secs(1)), 0);
+    }
 }

@@ -96,7 +96,7 @@ fn every_kind_of_message_and_every_reason_has_a_vector() {
     kinds.dedup();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds.len(), 20);
+    assert_eq!(kinds.len(), 21);
     let reasons = frames.iter().filter(|case| matches!(case.message, Said::Redirect { .. }));
     assert_eq!(reasons.count(), describe::reasons().count());
 }

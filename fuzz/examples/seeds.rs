@@ -251,6 +251,7 @@ fn peer() -> Result<()> {
         addresses: vec![Bytes::from_static(b"somewhere")],
         is_source: who == 0,
         class: 5,
+        coordinate: None,
     };
     let standing = Standing {
         depth: 1,
@@ -262,6 +263,7 @@ fn peer() -> Result<()> {
         class: 5,
         is_open: true,
         is_grandparent_open: true,
+        delay: 40,
     };
     let broadcast = BroadcastKey::from_seed(&[1; 32]).broadcast();
     let hello = |who: u8| Message::Hello {
@@ -289,6 +291,7 @@ fn peer() -> Result<()> {
                 start: Start::Live,
                 lost: None,
                 is_entitled: true,
+                within: None,
             };
             script.extend(hear(stripe + 5, &attach)?);
         }

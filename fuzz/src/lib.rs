@@ -57,10 +57,10 @@ impl Memory {
 /// All of them. A new demuxer or reader of files is one more line.
 ///
 /// The fixed part of a bound is the decoder's own buffers; the rest follows from the densest input: two
-/// bytes of protobuf may stand for an empty contact of 80, six of a layer for an access unit of 64, and a
+/// bytes of protobuf may stand for an empty contact of 104, six of a layer for an access unit of 64, and a
 /// list that grows is held twice for a moment.
 pub const TARGETS: [Target; 15] = [
-    quick("wire_control", wire::control, 16 * KIB, 64),
+    quick("wire_control", wire::control, 16 * KIB, 80),
     quick("wire_data", wire::data, 16 * KIB, 64),
     quick("wire_manifest", wire::manifest, 16 * KIB, 64),
     quick("wire_names", wire::names, 16 * KIB, 64),

@@ -197,5 +197,5 @@ fn check_sent(message: &Message) {
 fn contact(peer: PeerId, is_source: bool) -> Contact {
     let roles = if is_source { Roles::NONE } else { Roles(1 << (peer.0[0] % 4)) };
     let addresses = vec![Bytes::from_static(b"somewhere")];
-    Contact { peer, roles, capacity: 32, addresses, is_source, class: 5 }
+    Contact { peer, roles, capacity: 32, addresses, is_source, class: 5, coordinate: None }
 }

@@ -113,6 +113,7 @@ impl Swarm {
                 addresses: addresses.iter().map(|a| Bytes::from(a.to_vec())).collect(),
                 is_source: true,
                 class: 0,
+                coordinate: None,
             },
             created_at: 0,
             ended_at: None,

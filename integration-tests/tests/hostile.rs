@@ -206,7 +206,8 @@ async fn spy_out(spy: &mut Raw, swarm: &mut Swarm) -> Result<(DescriptionHeader,
     spy.send(to, tag, &hello(swarm, spy, u64::MAX));
     let child = contact(spy);
     let (start, is_entitled) = (Start::Live, false);
-    let attach = Message::Attach { stripe, child, idle: None, start, lost: None, is_entitled };
+    let attach =
+        Message::Attach { stripe, child, idle: None, start, lost: None, is_entitled, within: None };
     spy.send(to, tag, &attach);
     let header = spy
         .hears("a header", |heard| match heard {
@@ -284,6 +285,7 @@ fn contact(raw: &Raw) -> Contact {
         addresses,
         is_source: false,
         class: 0,
+        coordinate: None,
     }
 }
 
@@ -303,5 +305,6 @@ fn nobody(number: u32) -> Contact {
         addresses: Vec::new(),
         is_source: false,
         class: 0,
+        coordinate: None,
     }
 }

@@ -84,6 +84,9 @@ pub struct Forest {
     pub make_before_break: bool,
     /// Natives move up where there is room for them above their parent.
     pub improvement: bool,
+    /// Peers know by coordinates who is near them: these are kept, turned to first, and moved to.
+    /// Off: nearness is known only of those we have been connected with.
+    pub proximity: bool,
 }
 
 impl Default for Forest {
@@ -96,6 +99,7 @@ impl Default for Forest {
             fair_shares: true,
             make_before_break: true,
             improvement: true,
+            proximity: true,
         }
     }
 }

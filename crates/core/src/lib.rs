@@ -10,6 +10,7 @@
 //! simulator), what the bytes of the programme mean to `banyan-media`.
 
 mod config;
+mod coordinate;
 mod estimate;
 mod forward;
 mod introduction;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use banyan_wire::{Contact, Join, Message, PeerId};
+use banyan_wire::{Contact, Coordinate, Join, Message, PeerId};
 
 use crate::usual::Usual;
 use crate::{Instant, Output};
@@ -22,6 +22,9 @@ const MAX_MERGED_OVER: usize = 64;
 /// The round trip of a connection on which none was measured yet: between continents.
 const UNKNOWN_RTT: Duration = Duration::from_millis(200);
 
+/// Round trips of which the least is taken for the distance to a peer.
+const RTTS: usize = 4;
+
 /// The least grace for an answer: what a peer that is not busy takes.
 const LEAST_GRACE: Duration = Duration::from_millis(50);
 
@@ -35,6 +38,17 @@ struct Link {
     heard_at: Instant,
     /// As last measured.
     rtt: Option<Duration>,
+    /// The last of them, the newest first.
+    rtts: [Option<Duration>; RTTS],
+    /// Where the peer says it is.
+    coordinate: Option<Coordinate>,
+}
+
+impl Link {
+    /// The least of the last round trips: what is more was a queue, or a machine that was busy.
+    fn least_rtt(&self) -> Option<Duration> {
+        self.rtts.iter().flatten().min().copied()
+    }
 }
 
 /// All connections of this peer in this broadcast, and the outputs that wait to be drained.
@@ -70,7 +84,26 @@ impl Links {
     pub(crate) fn set_rtt(&mut self, peer: &PeerId, rtt: Duration) {
         if let Some(link) = self.links.get_mut(peer) {
             link.rtt = Some(rtt);
+            link.rtts.rotate_right(1);
+            link.rtts[0] = Some(rtt);
         }
+    }
+
+    /// The peer says where it is.
+    pub(crate) fn set_coordinate(&mut self, peer: &PeerId, coordinate: Option<Coordinate>) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.coordinate = coordinate.or(link.coordinate);
+        }
+    }
+
+    /// How far away the neighbours are, and where they say they are.
+    pub(crate) fn distances(&self) -> impl Iterator<Item = (Option<Coordinate>, Duration)> {
+        self.links.values().filter_map(|link| Some((link.coordinate, link.least_rtt()?)))
+    }
+
+    /// How far away `peer` is, if that was measured: the least of the last round trips.
+    pub(crate) fn distance(&self, peer: &PeerId) -> Option<Duration> {
+        self.links.get(peer).and_then(Link::least_rtt)
     }
 
     /// The round trip to `peer` as it was measured, if it was.
@@ -260,6 +293,7 @@ mod tests {
             addresses: Vec::new(),
             is_source: false,
             class: 0,
+            coordinate: None,
         }
     }
 

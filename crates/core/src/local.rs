@@ -7,8 +7,8 @@ use std::cmp::Reverse;
 use bytes::Bytes;
 
 use banyan_wire::{
-    BroadcastId, Contact, Distance, Key, MAX_ADDRESS, MAX_ADDRESSES, MAX_CLASS, PeerId, Roles,
-    StripeCount, StripeId, stripe_key,
+    BroadcastId, Contact, Coordinate, Distance, Key, MAX_ADDRESS, MAX_ADDRESSES, MAX_CLASS, PeerId,
+    Roles, StripeCount, StripeId, stripe_key,
 };
 
 /// A peer's place in the order of one tree: the higher capacity class comes first, then the one
@@ -75,6 +75,8 @@ pub(crate) struct Local {
     /// The stripes we want: all that our download takes, the primary ones among them.
     pub(crate) wanted: Roles,
     pub(crate) addresses: Vec<Bytes>,
+    /// Where we are, as others are told.
+    pub(crate) coordinate: Option<Coordinate>,
     pub(crate) order: Order,
 }
 
@@ -96,6 +98,7 @@ impl Local {
             class: 0,
             wanted: all_of(stripes),
             addresses: Vec::new(),
+            coordinate: None,
             order: Order::new(&broadcast, stripes),
         };
         local.set_addresses(addresses);
@@ -117,6 +120,7 @@ impl Local {
             addresses: self.addresses.clone(),
             is_source: self.is_source,
             class: self.class,
+            coordinate: self.coordinate,
         }
     }
 

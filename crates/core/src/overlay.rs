@@ -7,6 +7,7 @@
 //! Decides what policies are told and may ask for. Each policy is a file of its own.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use rand_chacha::ChaCha12Rng;
 
@@ -69,6 +70,11 @@ impl Context<'_> {
 
     pub(crate) fn reach(&mut self, contact: &Contact, message: Message) {
         self.links.reach(contact, message);
+    }
+
+    /// The round trip to a contact: measured, or as the coordinates say.
+    pub(crate) fn distance(&self, contact: &Contact) -> Option<Duration> {
+        self.links.distance(&contact.peer).or_else(|| self.view.distance_to(contact))
     }
 
     pub(crate) fn emit(&mut self, event: Event) {

@@ -232,7 +232,7 @@ impl Peer {
             Input::RoundTrip { peer, rtt } => {
                 self.links.set_rtt(&peer, rtt);
                 if let Some(session) = &mut self.session {
-                    session.view.set_rtt(&peer, rtt);
+                    session.view.set_rtt(&peer, self.links.distance(&peer).unwrap_or(rtt));
                 }
                 return;
             }
@@ -309,6 +309,7 @@ impl Peer {
             wanted: session.map_or(Roles::NONE, |session| session.local.wanted),
             population: session.map_or(0, |session| session.overlay.population()),
             stripes: session.map_or_else(Vec::new, Session::stripes),
+            coordinate: session.and_then(|session| session.local.coordinate),
             connections: self.links.len(),
             contacts: session.map_or(self.introducers.len(), |session| session.view.len()),
             audience: session.map_or_else(Audience::default, |s| s.receptions.last().clone()),
@@ -571,6 +572,7 @@ impl Peer {
                     addresses: Vec::new(),
                     is_source: matches!(self.role, Role::Source(_)),
                     class: 0,
+                    coordinate: None,
                 },
                 manifest_sequence: 0,
                 is_reply,
@@ -608,5 +610,6 @@ const fn is_news_only(message: &Message) -> bool {
             | Message::Probe { .. }
             | Message::ProbeReply { .. }
             | Message::Reception(_)
+            | Message::Moved { .. }
     )
 }

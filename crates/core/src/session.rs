@@ -17,6 +17,7 @@ use banyan_wire::{
 };
 use rand::seq::IteratorRandom;
 
+use crate::coordinate::Place;
 use crate::estimate::Estimator;
 use crate::forward::{Forwarder, chunk_id};
 use crate::introduction::Introduction;
@@ -58,6 +59,8 @@ pub(crate) struct Session {
     pub(crate) overlay: Box<dyn Overlay>,
     /// `None` where the upload is given.
     estimator: Option<Estimator>,
+    /// `None` where nearness is not cared for.
+    place: Option<Place>,
     watch: Watch,
     playback: Playback,
     pub(crate) receptions: Receptions,
@@ -101,6 +104,7 @@ impl Session {
             store: Store::new(broadcast, verifier, stripes),
             forwarder: Forwarder::default(),
             estimator: config.estimates_upload.then(|| Estimator::new(now, config.upload)),
+            place: config.forest.proximity.then(|| Place::new(now)),
             watch: Watch::new(stripes.len()),
             playback: Playback::new(interval),
             receptions: Receptions::new(stripes, interval, description.overlay),
@@ -245,7 +249,10 @@ impl Session {
     }
 
     /// Tells all neighbours what we are now.
-    pub(crate) fn announce(&self, links: &mut Links) {
+    pub(crate) fn announce(&mut self, links: &mut Links) {
+        if let Some(place) = &mut self.place {
+            place.note_told(self.local.coordinate);
+        }
         for peer in links.peers().copied().collect::<Vec<_>>() {
             links.send(peer, self.hello(true));
         }
@@ -472,7 +479,8 @@ impl Session {
         rng: &mut ChaCha12Rng,
     ) {
         self.view.insert(now, contact.clone(), true);
-        if let Some(rtt) = links.measured_rtt(&contact.peer) {
+        links.set_coordinate(&contact.peer, contact.coordinate);
+        if let Some(rtt) = links.distance(&contact.peer) {
             self.view.set_rtt(&contact.peer, rtt);
         }
         self.introduction.look_around(now, &self.view, links, rng);
@@ -512,6 +520,10 @@ impl Session {
                 let tree = &self.overlay.trees()[reception.stripe.index()];
                 let is_source = self.local.is_source;
                 self.receptions.on_message(now, from, &reception, tree, is_source)?;
+            }
+            Message::Moved { coordinate } => {
+                links.set_coordinate(&from, Some(coordinate));
+                self.view.set_coordinate(&from, coordinate);
             }
             Message::Probe { stripe } => self.on_probe(now, from, stripe, config, links),
             Message::ProbeReply { stripe, is_orphan, head } => {
@@ -679,6 +691,9 @@ impl Session {
             self.refresh(now, config, links, rng);
         }
         self.estimate(now, config, links, rng);
+        if let Some(place) = &mut self.place {
+            place.handle_timeout(now, &mut self.local, &mut self.view, links, rng);
+        }
         self.receptions.handle_timeout(now, &self.local, self.overlay.trees(), links);
         self.play(now, role, config, links);
     }
@@ -698,6 +713,7 @@ impl Session {
             watch,
             playout,
             estimate,
+            self.place.as_ref().map(Place::poll_timeout),
             self.receptions.poll_timeout(),
         ];
         due.into_iter().flatten().chain([self.refresh_at]).min()
@@ -774,7 +790,7 @@ impl Session {
             return;
         }
         if let Some(peer) = links.peers().choose(rng).copied() {
-            let digits = if is_urgent { missing } else { all(&self.local) };
+            let digits = if is_urgent { missing } else { all_of(self.local.stripes) };
             links.send(peer, Message::FindContacts { digits });
         }
     }
@@ -848,22 +864,9 @@ impl Session {
     }
 
     pub(crate) fn stripes(&self) -> Vec<StripeSnapshot> {
-        let snapshot = |tree: &overlay::Tree| StripeSnapshot {
-            stripe: tree.stripe,
-            is_primary: self.local.roles.contains(tree.stripe),
-            parent: tree.parent.as_ref().map(|parent| parent.contact.peer),
-            depth: tree.parent.as_ref().map_or(0, |p| p.standing.depth.saturating_add(1)),
-            is_rooted: self.local.is_source || tree.is_rooted(),
-            children: tree.committed().map(|child| child.contact.peer).collect(),
-            leaving: tree.children.len() - tree.committed().count(),
-            head: self.store.head(tree.stripe),
-        };
+        let snapshot = |tree| StripeSnapshot::of(tree, &self.local, &self.store);
         self.overlay.trees().iter().map(snapshot).collect()
     }
-}
-
-fn all(local: &Local) -> Roles {
-    all_of(local.stripes)
 }
 
 /// The stripe a control message is about; the last, where it is about several.
@@ -887,6 +890,7 @@ fn stripe_of(message: &Message) -> Option<StripeId> {
         | Message::Manifest(_)
         | Message::FindContacts { .. }
         | Message::Contacts { .. }
+        | Message::Moved { .. }
         | Message::Header(_)
         | Message::Chunk { .. } => None,
     }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use banyan_coding::redundancy::Ratio;
-use banyan_wire::{BroadcastId, GenerationId, Manifest, PeerId, Roles, StripeId};
+use banyan_wire::{BroadcastId, Coordinate, GenerationId, Manifest, PeerId, Roles, StripeId};
 
+use crate::local::Local;
+use crate::overlay::Tree;
+use crate::store::Store;
 use crate::{Audience, Violation};
 
 /// Counters since the peer was made. They only grow.
@@ -63,6 +66,21 @@ pub struct StripeSnapshot {
     pub head: Option<GenerationId>,
 }
 
+impl StripeSnapshot {
+    pub(crate) fn of(tree: &Tree, local: &Local, store: &Store) -> Self {
+        Self {
+            stripe: tree.stripe,
+            is_primary: local.roles.contains(tree.stripe),
+            parent: tree.parent.as_ref().map(|parent| parent.contact.peer),
+            depth: tree.parent.as_ref().map_or(0, |p| p.standing.depth.saturating_add(1)),
+            is_rooted: local.is_source || tree.is_rooted(),
+            children: tree.committed().map(|child| child.contact.peer).collect(),
+            leaving: tree.children.len() - tree.committed().count(),
+            head: store.head(tree.stripe),
+        }
+    }
+}
+
 /// A peer at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
@@ -88,6 +106,8 @@ pub struct Snapshot {
     pub population: u32,
     /// One for each stripe; empty before the manifest is known.
     pub stripes: Vec<StripeSnapshot>,
+    /// Where it takes itself to be; `None` while it does not know.
+    pub coordinate: Option<Coordinate>,
     /// Peers of the broadcast it is connected with.
     pub connections: usize,
     /// Peers of the broadcast it knows.

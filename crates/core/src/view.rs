@@ -13,15 +13,17 @@
 //! Decides who is worth remembering. Who is asked for what is left to the overlay policies; the
 //! contacts come from hellos, from lists peers exchange, and from the directory.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha12Rng;
 
-use banyan_wire::{Contact, MAX_CONTACTS, PeerId, Roles, StripeCount, StripeId};
+use banyan_wire::{Contact, Coordinate, MAX_CONTACTS, PeerId, Roles, StripeCount, StripeId};
 
 use crate::Instant;
+use crate::coordinate::estimate;
 use crate::local::{Order, Rank};
 
 /// Contacts kept for each digit. At the limit the worst makes room (see [`View::insert`]).
@@ -32,12 +34,17 @@ const OWN_DIGIT_LIMIT: usize = 16;
 /// Contacts of our own digits that come before us, as long as they are known: the parents we could
 /// turn to. Others of the digit make room for them.
 const STANDBY: usize = 4;
+/// How much nearer a newcomer must be than the farthest of those kept for being near.
+const CLEARLY: Duration = Duration::from_millis(8);
 /// Contacts kept whose roles are not known.
 const UNSORTED_LIMIT: usize = 16;
 /// Contacts handed out for one digit of several.
 const SHARED_PER_DIGIT: usize = 3;
 /// Contacts handed out where only one digit was asked for.
 const SHARED_OF_ONE: usize = 16;
+/// One in so many contacts that are handed out is chosen for being near the asker; the others are
+/// drawn at random, which keeps views mixed.
+const NEAR_SHARE: usize = 3;
 /// Failed attempts in a row after which a contact is forgotten.
 const MAX_FAILURES: u8 = 2;
 
@@ -60,6 +67,8 @@ pub(crate) struct View {
     own: Roles,
     class: u8,
     me: PeerId,
+    /// Where we are, if that is known and cared for.
+    place: Option<Coordinate>,
     entries: BTreeMap<PeerId, Entry>,
     source: Option<PeerId>,
 }
@@ -67,12 +76,39 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn new(me: PeerId, stripes: StripeCount, order: Order) -> Self {
         let (own, class, entries) = (Roles::NONE, 0, BTreeMap::new());
-        Self { stripes, order, own, class, me, entries, source: None }
+        Self { stripes, order, own, class, me, place: None, entries, source: None }
     }
 
     /// Our own roles and class: the digits of the roles are kept in more detail.
     pub(crate) fn set_own(&mut self, roles: Roles, class: u8) {
         (self.own, self.class) = (roles, class);
+    }
+
+    /// Where we are: contacts that are near are kept before others from now on.
+    pub(crate) const fn set_place(&mut self, place: Option<Coordinate>) {
+        self.place = place;
+    }
+
+    /// `peer` says where it is.
+    pub(crate) fn set_coordinate(&mut self, peer: &PeerId, coordinate: Coordinate) {
+        if let Some(entry) = self.entries.get_mut(peer) {
+            entry.contact.coordinate = Some(coordinate);
+        }
+    }
+
+    /// The round trip to a contact: as it was measured, else as the coordinates say.
+    fn distance(&self, entry: &Entry) -> Option<Duration> {
+        entry.rtt.or_else(|| self.estimate(&entry.contact))
+    }
+
+    /// The same to one that may not be known.
+    pub(crate) fn distance_to(&self, contact: &Contact) -> Option<Duration> {
+        let known = self.entries.get(&contact.peer).and_then(|entry| self.distance(entry));
+        known.or_else(|| self.estimate(contact))
+    }
+
+    fn estimate(&self, contact: &Contact) -> Option<Duration> {
+        estimate(self.place.as_ref()?, contact.coordinate.as_ref()?)
     }
 
     /// Whether `contact` comes before us in the order of `stripe`.
@@ -82,8 +118,8 @@ impl View {
     }
 
     /// Remembers a contact. Hearsay never overwrites what a peer said of itself. Where a digit is
-    /// full, the entry with the most failures, then the oldest hearsay, makes room; if there is
-    /// none such, hearsay is ignored and a first-hand contact replaces the longest unseen.
+    /// full, the entry with the most failures makes room; else a farther one does for one that is
+    /// near, and the oldest hearsay, then the longest unseen, for one that comes first hand.
     pub(crate) fn insert(&mut self, now: Instant, contact: Contact, is_first_hand: bool) {
         if contact.peer == self.me {
             return;
@@ -96,7 +132,7 @@ impl View {
         }
         if let Some(entry) = self.entries.get_mut(&contact.peer) {
             if is_first_hand || !entry.is_first_hand {
-                entry.contact = merge_addresses(contact, &entry.contact);
+                entry.contact = merge(contact, &entry.contact);
                 entry.is_first_hand |= is_first_hand;
                 entry.seen_at = now;
             }
@@ -141,15 +177,56 @@ impl View {
         if members().count() < limit {
             return true;
         }
-        let worst = members()
-            .filter(|entry| is_first_hand || entry.failures > 0)
-            .max_by_key(|e| (e.failures, !e.is_first_hand, std::cmp::Reverse(e.seen_at)))
-            .map(|entry| entry.contact.peer);
+        let failed = members().filter(|entry| entry.failures > 0).max_by_key(worth_least);
+        let worst = failed.or_else(|| match class.and(self.place) {
+            Some(_) => self.farther(newcomer, is_first_hand, members().collect(), limit),
+            None => members().filter(|_| is_first_hand).max_by_key(worth_least),
+        });
+        let worst = worst.map(|entry| entry.contact.peer);
         let worst = worst.or_else(|| self.after_us(newcomer, class?));
         match worst {
             Some(worst) => self.entries.remove(&worst).is_some(),
             None => false,
         }
+    }
+
+    /// Who makes room in a full row: all but a quarter of its places are for those who are near, the
+    /// others for those who were heard of last, so that a row is not of one neighbourhood, and not of
+    /// one liar's friends. A newcomer takes a place of the first kind if it is clearly nearer than the
+    /// farthest there, who then competes for one of the others; else one of the others if it comes
+    /// first hand.
+    fn farther<'a>(
+        &self,
+        newcomer: &Contact,
+        is_first_hand: bool,
+        mut members: Vec<&'a Entry>,
+        limit: usize,
+    ) -> Option<&'a Entry> {
+        let near = limit - limit / 4;
+        members.sort_by_key(|entry| self.distance(entry).unwrap_or(Duration::MAX));
+        let farthest = members.get(near - 1).and_then(|entry| self.distance(entry));
+        let is_near = self
+            .estimate(newcomer)
+            .is_some_and(|new| farthest.is_none_or(|farthest| new + CLEARLY < farthest));
+        if !is_near && !is_first_hand {
+            return None;
+        }
+        let kept = if is_near && farthest.is_some() { near - 1 } else { near };
+        let known =
+            members.iter().take(kept).filter(|entry| self.distance(entry).is_some()).count();
+        let others = members.into_iter().skip(known).filter(|entry| !self.is_needed(entry));
+        others.max_by_key(worth_least)
+    }
+
+    /// Whether a contact is one of the few of our own digits that come before us.
+    fn is_needed(&self, entry: &Entry) -> bool {
+        let Some(digit) = self.class(entry.contact.roles).filter(|digit| self.own.contains(*digit))
+        else {
+            return false;
+        };
+        let natives = self.entries.values().filter(|entry| entry.contact.roles.contains(digit));
+        self.is_before_us(&entry.contact, digit)
+            && natives.filter(|entry| self.is_before_us(&entry.contact, digit)).count() <= STANDBY
     }
 
     /// A contact of our own digit that may go because it comes after us, for a newcomer that comes
@@ -224,7 +301,9 @@ impl View {
             .values()
             .filter(|entry| entry.contact.roles.contains(stripe) && !entry.contact.is_source)
             .collect();
-        natives.sort_by_key(|e| (e.failures, e.rtt.unwrap_or(Duration::MAX), e.contact.peer));
+        natives.sort_by_key(|e| {
+            (e.failures, self.distance(e).unwrap_or(Duration::MAX), e.contact.peer)
+        });
         natives.into_iter().map(|entry| &entry.contact).collect()
     }
 
@@ -238,9 +317,9 @@ impl View {
         missing
     }
 
-    /// What to tell `asker`, who wants contacts for `digits`: at most three random ones for each,
-    /// or sixteen of one digit that is asked for alone; then some without a role; in all
-    /// [`MAX_CONTACTS`].
+    /// What to tell `asker`, who wants contacts for `digits`: at most three for each, or sixteen of
+    /// one digit that is asked for alone, a third of them near it and the others random; then some
+    /// without a role; in all [`MAX_CONTACTS`].
     pub(crate) fn share(
         &self,
         digits: Roles,
@@ -254,11 +333,18 @@ impl View {
                 && !entry.contact.is_source
                 && !entry.contact.addresses.is_empty()
         };
+        let there = self.contact(asker).and_then(|contact| contact.coordinate);
         let share = if digits.len() == 1 { SHARED_OF_ONE } else { SHARED_PER_DIGIT };
         for digit in digits.iter().filter(|digit| self.stripes.contains(*digit)) {
             let pool = self.entries.values().filter(healthy);
             let natives = pool.filter(|entry| entry.contact.roles.contains(digit));
-            for entry in natives.sample(rng, share) {
+            let (mut told, others) = match &there {
+                Some(there) => nearest(natives.collect(), there, share / NEAR_SHARE),
+                None => (Vec::new(), natives.collect()),
+            };
+            let room = share - told.len();
+            told.extend(others.into_iter().sample(rng, room));
+            for entry in told {
                 if shared.len() < MAX_CONTACTS {
                     shared.insert(entry.contact.peer, entry.contact.clone());
                 }
@@ -274,12 +360,33 @@ impl View {
     }
 }
 
+/// By what a contact goes before others: failures, then hearsay, then how long ago it was heard of.
+fn worth_least(entry: &&Entry) -> (u8, bool, Reverse<Instant>) {
+    (entry.failures, !entry.is_first_hand, Reverse(entry.seen_at))
+}
+
+/// Those of `entries` that are nearest to somebody, at most so many, and the others.
+fn nearest<'a>(
+    mut entries: Vec<&'a Entry>,
+    there: &Coordinate,
+    count: usize,
+) -> (Vec<&'a Entry>, Vec<&'a Entry>) {
+    let far = |entry: &&Entry| {
+        let at = entry.contact.coordinate.as_ref();
+        at.and_then(|at| estimate(there, at)).unwrap_or(Duration::MAX)
+    };
+    entries.sort_by_key(far);
+    let others = entries.split_off(count.min(entries.len()));
+    (entries, others)
+}
+
 /// A contact without addresses (its peer dialled us and listens nowhere it knows of) keeps those
-/// known before.
-fn merge_addresses(mut newer: Contact, older: &Contact) -> Contact {
+/// known before; likewise where it is.
+fn merge(mut newer: Contact, older: &Contact) -> Contact {
     if newer.addresses.is_empty() {
         newer.addresses.clone_from(&older.addresses);
     }
+    newer.coordinate = newer.coordinate.or(older.coordinate);
     newer
 }
 
@@ -305,6 +412,7 @@ mod tests {
             addresses: vec![Bytes::from_static(b"address")],
             is_source: false,
             class: 5,
+            coordinate: None,
         }
     }
 
@@ -366,6 +474,107 @@ mod tests {
             view.on_failure(&PeerId([2; 32]));
         }
         assert!(view.source().is_some(), "the source is never forgotten");
+    }
+
+    /// A contact so many milliseconds of round trip from the middle.
+    fn at(n: u8, stripe: u8, millis: i32) -> Contact {
+        let coordinate = Some(Coordinate { x: millis * 10, y: 0, height: 0, error: 50 });
+        Contact { coordinate, ..contact(n, stripe) }
+    }
+
+    fn in_the_middle() -> View {
+        let mut view = view();
+        view.set_place(Some(Coordinate { x: 0, y: 0, height: 0, error: 50 }));
+        view
+    }
+
+    fn peers(contacts: &[&Contact]) -> Vec<u8> {
+        contacts.iter().map(|contact| contact.peer.0[0]).collect()
+    }
+
+    #[test]
+    fn natives_come_by_what_was_measured_or_estimated_and_the_unknown_last() {
+        let mut view = in_the_middle();
+        view.insert(Instant::ZERO, contact(1, 3), true);
+        view.insert(Instant::ZERO, at(2, 3, 80), true);
+        view.insert(Instant::ZERO, at(3, 3, 40), true);
+        view.set_rtt(&PeerId([2; 32]), Duration::from_millis(30));
+        assert_eq!(peers(&view.natives(StripeId(3))), [2, 3, 1]);
+        let vague = Coordinate { x: 10, y: 0, height: 0, error: 900 };
+        view.set_coordinate(&PeerId([1; 32]), vague);
+        assert_eq!(peers(&view.natives(StripeId(3))), [2, 3, 1]);
+    }
+
+    #[test]
+    fn a_full_row_makes_room_for_one_that_is_clearly_nearer_even_by_hearsay() {
+        let mut view = in_the_middle();
+        for n in 1..=4 {
+            view.insert(Instant::ZERO, at(n, 3, 100 + i32::from(n)), true);
+        }
+        view.insert(Instant::ZERO, at(5, 3, 99), false);
+        assert!(view.contact(&PeerId([5; 32])).is_none(), "hardly nearer");
+        view.insert(Instant::ZERO, at(6, 3, 20), false);
+        let natives = peers(&view.natives(StripeId(3)));
+        assert_eq!((natives.len(), natives[0]), (ROW_LIMIT, 6));
+        view.insert(Instant::ZERO, at(7, 3, 300), false);
+        assert!(view.contact(&PeerId([7; 32])).is_none(), "far, and hearsay");
+    }
+
+    #[test]
+    fn however_many_are_near_the_one_heard_of_last_keeps_its_place() {
+        let mut view = in_the_middle();
+        for n in 1..=4 {
+            view.insert(Instant::ZERO, at(n, 3, 100), true);
+        }
+        let later = Instant::from_micros(1);
+        view.insert(later, at(5, 3, 250), true);
+        for n in 6..60 {
+            view.insert(later, at(n, 3, 60 - i32::from(n)), false);
+        }
+        let natives = peers(&view.natives(StripeId(3)));
+        assert_eq!(natives.len(), ROW_LIMIT);
+        assert_eq!(natives.last(), Some(&5), "{natives:?}");
+        view.insert(later, at(61, 3, 400), true);
+        assert_eq!(peers(&view.natives(StripeId(3))).len(), ROW_LIMIT);
+    }
+
+    #[test]
+    fn nearness_drives_out_nobody_that_comes_before_us_in_our_own_digit() {
+        let mut view = in_the_middle();
+        let digit = StripeId(3);
+        view.set_own(Roles::one(digit), 5);
+        let mut all: Vec<_> = (0..200).map(|n| at(n, 3, 200)).collect();
+        all.sort_by_key(|contact| view.order.rank_of(contact, digit));
+        view.me = all[STANDBY].peer;
+        let before: Vec<PeerId> = all[..STANDBY].iter().map(|contact| contact.peer).collect();
+        for (contact, nearer) in all.into_iter().zip((0..200).rev()) {
+            let coordinate = Some(Coordinate { x: nearer * 10, y: 0, height: 0, error: 50 });
+            view.insert(Instant::ZERO, Contact { coordinate, ..contact }, true);
+        }
+        assert_eq!(view.natives(digit).len(), OWN_DIGIT_LIMIT);
+        assert!(before.iter().all(|peer| view.contact(peer).is_some()));
+    }
+
+    #[test]
+    fn an_asker_is_told_of_one_that_is_near_it_and_of_others_at_random() {
+        let mut view = in_the_middle();
+        let mut rng = ChaCha12Rng::seed_from_u64(1);
+        let digit = StripeId(3);
+        view.set_own(Roles::one(digit), 5);
+        for n in 1..=16 {
+            view.insert(Instant::ZERO, at(n, 3, 20 * i32::from(n)), true);
+        }
+        view.insert(Instant::ZERO, at(99, 5, 331), true);
+        let asker = PeerId([99; 32]);
+        let digits = Roles(1 << 3 | 1 << 4);
+        let mut told = std::collections::BTreeSet::new();
+        for _ in 0..50 {
+            let shared = view.share(digits, &asker, &mut rng);
+            assert_eq!(shared.len(), SHARED_PER_DIGIT);
+            assert!(shared.iter().any(|contact| contact.peer == PeerId([16; 32])));
+            told.extend(shared.iter().map(|contact| contact.peer));
+        }
+        assert_eq!(told.len(), 16, "everybody is told of sometimes");
     }
 
     #[test]

@@ -17,7 +17,15 @@ const INTRODUCER: PeerId = PeerId([2; 32]);
 
 fn contact(peer: PeerId, roles: Roles) -> Contact {
     let addresses = vec![Bytes::from_static(b"somewhere")];
-    Contact { peer, roles, capacity: 32, addresses, is_source: peer == SOURCE, class: 6 }
+    Contact {
+        peer,
+        roles,
+        capacity: 32,
+        addresses,
+        is_source: peer == SOURCE,
+        class: 6,
+        coordinate: None,
+    }
 }
 
 /// A viewer that was given the manifest and `known`, and says what it does.

@@ -18,7 +18,15 @@ const GUESS: u64 = 5_000_000;
 const STEP: Duration = Duration::from_millis(500);
 
 fn contact(peer: PeerId, is_source: bool) -> Contact {
-    Contact { peer, roles: Roles::NONE, capacity: 0, addresses: Vec::new(), is_source, class: 0 }
+    Contact {
+        peer,
+        roles: Roles::NONE,
+        capacity: 0,
+        addresses: Vec::new(),
+        is_source,
+        class: 0,
+        coordinate: None,
+    }
 }
 
 /// A source with two children in every stripe.
@@ -64,6 +72,7 @@ fn source(estimates_upload: bool) -> (Peer, [PeerId; 2]) {
                 start: Start::Live,
                 lost: None,
                 is_entitled: false,
+                within: None,
             });
         }
     }

@@ -55,6 +55,7 @@ pub(crate) fn bare_contact(peer: PeerId, addresses: &[Multiaddr]) -> Contact {
         addresses: to_bytes(addresses.iter()),
         is_source: false,
         class: 0,
+        coordinate: None,
     }
 }
 

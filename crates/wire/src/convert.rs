@@ -12,9 +12,9 @@ use crate::layout::{LayerLayout, Layout, MAX_CHUNKS, MAX_LAYERS};
 use crate::manifest::{MAX_TITLE, Manifest, Overlay};
 use crate::media::{Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, Rendition, Track, TrackId};
 use crate::message::{
-    Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CLASS, MAX_CONTACTS, MAX_COUNTS, MAX_HOPS, MAX_IDLE, Message, Reason, Reception, Report,
-    Standing, Start,
+    Contact, Coordinate, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS,
+    MAX_CANDIDATES, MAX_CLASS, MAX_CONTACTS, MAX_COORDINATE, MAX_COUNTS, MAX_ERROR, MAX_HOPS,
+    MAX_IDLE, Message, Reason, Reception, Report, Standing, Start,
 };
 use crate::{
     BroadcastId, ChunkId, DecodeError, GenerationId, MAX_STRIPES, PeerId, Roles, SignedManifest,
@@ -103,6 +103,34 @@ fn class(value: u32) -> Result<u8> {
     Ok(class)
 }
 
+/// A number of a coordinate: within bounds, because a place that is nowhere on earth is no mistake.
+fn axis(value: i32) -> Result<i32> {
+    if value.unsigned_abs() > u32::from(MAX_COORDINATE) {
+        return Err(DecodeError::OutOfRange { what: "coordinate" });
+    }
+    Ok(value)
+}
+
+fn coordinate(message: pb::Coordinate) -> Result<Coordinate> {
+    if message.height > u32::from(MAX_COORDINATE) {
+        return Err(DecodeError::OutOfRange { what: "coordinate" });
+    }
+    let error: u16 = narrow(message.error, "coordinate's error")?;
+    if error > MAX_ERROR {
+        return Err(DecodeError::OutOfRange { what: "coordinate's error" });
+    }
+    Ok(Coordinate { x: axis(message.x)?, y: axis(message.y)?, height: message.height, error })
+}
+
+fn coordinate_of(coordinate: &Coordinate) -> pb::Coordinate {
+    pb::Coordinate {
+        x: coordinate.x,
+        y: coordinate.y,
+        height: coordinate.height,
+        error: u32::from(coordinate.error),
+    }
+}
+
 fn contact(message: pb::Contact) -> Result<Contact> {
     let addresses = list(message.addresses, MAX_ADDRESSES, "addresses", |address| {
         if address.is_empty() || address.len() > MAX_ADDRESS {
@@ -118,6 +146,7 @@ fn contact(message: pb::Contact) -> Result<Contact> {
         addresses,
         is_source: message.is_source,
         class: class(message.class)?,
+        coordinate: message.coordinate.map(coordinate).transpose()?,
     })
 }
 
@@ -129,6 +158,7 @@ fn contact_of(contact: &Contact) -> pb::Contact {
         addresses: contact.addresses.clone(),
         is_source: contact.is_source,
         class: u32::from(contact.class),
+        coordinate: contact.coordinate.as_ref().map(coordinate_of),
     }
 }
 
@@ -143,6 +173,7 @@ fn standing(message: pb::Standing) -> Result<Standing> {
         class: class(message.class)?,
         is_open: message.is_open,
         is_grandparent_open: message.is_grandparent_open,
+        delay: message.delay,
     })
 }
 
@@ -157,6 +188,7 @@ fn standing_of(standing: &Standing) -> pb::Standing {
         class: u32::from(standing.class),
         is_open: standing.is_open,
         is_grandparent_open: standing.is_grandparent_open,
+        delay: standing.delay,
     }
 }
 
@@ -428,6 +460,7 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
             start: start(message.start)?,
             lost: optional_peer(&message.lost)?,
             is_entitled: message.is_entitled,
+            within: message.within,
         },
         Pb::Accept(message) => Message::Accept {
             stripe: stripe(message.stripe)?,
@@ -468,6 +501,9 @@ pub(crate) fn message(message: pb::envelope::Message, payload: Bytes) -> Result<
             is_orphan: message.is_orphan,
             head: GenerationId(message.head),
         },
+        Pb::Moved(message) => {
+            Message::Moved { coordinate: coordinate(required(message.coordinate, "coordinate")?)? }
+        }
         Pb::Reception(message) => Message::Reception(Reception {
             stripe: stripe(message.stripe)?,
             viewers: message.viewers,
@@ -520,7 +556,7 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             reason: reason_of(*reason),
             path: path_of(path),
         }),
-        Message::Attach { stripe, child, idle, start, lost, is_entitled } => {
+        Message::Attach { stripe, child, idle, start, lost, is_entitled, within } => {
             Pb::Attach(pb::Attach {
                 stripe: u32::from(stripe.0),
                 child: Some(contact_of(child)),
@@ -528,6 +564,7 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
                 start: Some(start_of(*start)),
                 lost: lost.as_ref().map(bytes_of).unwrap_or_default(),
                 is_entitled: *is_entitled,
+                within: *within,
             })
         }
         Message::Accept { stripe, standing } => Pb::Accept(pb::Accept {
@@ -574,6 +611,9 @@ pub(crate) fn message_of(message: &Message) -> pb::envelope::Message {
             viewers: reception.viewers,
             counts: reception.counts.clone(),
         }),
+        Message::Moved { coordinate } => {
+            Pb::Moved(pb::Moved { coordinate: Some(coordinate_of(coordinate)) })
+        }
         Message::Header(header) => Pb::Header(header_of(header)),
         Message::Chunk { id, .. } => Pb::Chunk(pb::Chunk {
             generation: id.generation.0,

@@ -36,9 +36,9 @@ pub use media::{
     Codec, MAX_CODEC_CONFIG, MAX_LANGUAGE, MAX_TRACKS, MediaTime, Rendition, Track, TrackId,
 };
 pub use message::{
-    Contact, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CLASS, MAX_CONTACTS, MAX_COUNTS, MAX_HOPS, MAX_IDLE, Message, Reason, Reception, Report,
-    Standing, Start,
+    Contact, Coordinate, GoodbyeReason, Idle, Join, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS,
+    MAX_CANDIDATES, MAX_CLASS, MAX_CONTACTS, MAX_COORDINATE, MAX_COUNTS, MAX_ERROR, MAX_HOPS,
+    MAX_IDLE, Message, Reason, Reception, Report, Standing, Start,
 };
 pub use signature::{BroadcastKey, Signature, Verifier};
 pub use uri::{BroadcastUri, MAX_VIA};

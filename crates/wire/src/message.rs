@@ -28,6 +28,10 @@ pub const MAX_IDLE: usize = 4;
 pub const MAX_COUNTS: usize = 65;
 /// Highest capacity class.
 pub const MAX_CLASS: u8 = 15;
+/// Largest number in a coordinate: two seconds, longer than any way on earth that carries a stream.
+pub const MAX_COORDINATE: u16 = 20_000;
+/// Largest error of a coordinate: all of it.
+pub const MAX_ERROR: u16 = 1_000;
 
 /// How to reach a peer, and what it offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,24 @@ pub struct Contact {
     /// Its capacity class: the higher, the earlier in the order of its trees. At most
     /// [`MAX_CLASS`]. Fixed while the peer has children that depend on it.
     pub class: u8,
+    /// Where it is; `None` while it does not know.
+    pub coordinate: Option<Coordinate>,
+}
+
+/// A place among the peers, by which round trips are estimated: two of them are as far apart as their
+/// places in the plane, and both heights besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coordinate {
+    /// Place in the plane, in tenths of a millisecond of round trip. At most [`MAX_COORDINATE`] in
+    /// either direction.
+    pub x: i32,
+    /// The other axis, likewise.
+    pub y: i32,
+    /// Height above the plane, likewise: what every way to the peer takes longer. At most
+    /// [`MAX_COORDINATE`].
+    pub height: u32,
+    /// By how much, in thousandths, distances from it are usually wrong. At most [`MAX_ERROR`].
+    pub error: u16,
 }
 
 /// Where a new parent starts to push a stripe.
@@ -78,6 +100,8 @@ pub struct Standing {
     pub is_open: bool,
     /// Whether the grandparent has.
     pub is_grandparent_open: bool,
+    /// Milliseconds from the source to the parent along the tree, as the round trips on the way say.
+    pub delay: u32,
 }
 
 /// Why a request was not granted, or an edge was cut.
@@ -266,6 +290,9 @@ pub enum Message {
         lost: Option<PeerId>,
         /// Whether the sender has fewer stripes than its upload entitles it to.
         is_entitled: bool,
+        /// Set where the sender has a parent and looks for a shorter way: it comes only if a slot is
+        /// free, and the receiver's own delay is at most this, in milliseconds.
+        within: Option<u32>,
     },
     /// Grants an [`Attach`](Self::Attach); chunks follow.
     Accept {
@@ -324,6 +351,11 @@ pub enum Message {
     },
     /// From child to parent, every few seconds, in one tree.
     Reception(Reception),
+    /// The sender's coordinate is another one than it said last, by more than a little.
+    Moved {
+        /// Where it is.
+        coordinate: Coordinate,
+    },
     /// The head of a description; its chunks follow.
     Header(DescriptionHeader),
     /// A chunk.
@@ -364,6 +396,7 @@ impl Message {
             Self::Probe { .. } => "probe",
             Self::ProbeReply { .. } => "probe_reply",
             Self::Reception(_) => "reception",
+            Self::Moved { .. } => "moved",
             Self::Header(_) => "header",
             Self::Chunk { .. } => "chunk",
         }

@@ -13,10 +13,10 @@ const MUTATIONS: u32 = 100_000;
 /// Most memory at a time while a frame is decoded: a fixed part, and a multiple of the frame's size
 /// class, the power of two at or above its length.
 ///
-/// Protobuf packs lists densely: two bytes of a head may stand for an empty contact, which takes 80
+/// Protobuf packs lists densely: two bytes of a head may stand for an empty contact, which takes 104
 /// in memory, and a growing list is copied from one allocation to another of twice the size.
 const fn allowance(length: usize) -> u64 {
-    4096 + 64 * length.next_power_of_two() as u64
+    4096 + 80 * length.next_power_of_two() as u64
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use banyan_wire::frame::{Frame, LENGTH_BYTES, MAX_CONTROL_FRAME, MAX_DATA_FRAME};
 use banyan_wire::frame::{decode, split_frame};
 use banyan_wire::{
-    BroadcastKey, ChunkId, Codec, Contact, GenerationId, GoodbyeReason, Hash, Idle, Join,
-    LayerLayout, Layout, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
-    MAX_CHUNK_LENGTH, MAX_CHUNKS, MAX_CLASS, MAX_CODEC_CONFIG, MAX_CONTACTS, MAX_COUNTS, MAX_HOPS,
-    MAX_IDLE, MAX_LANGUAGE, MAX_LAYERS, MAX_TITLE, MAX_TRACKS, Manifest, Message, Overlay, PeerId,
-    Reason, Reception, Rendition, Report, Roles, Sealed, SignedManifest, Standing, Start,
-    StripeCount, StripeId, Track, TrackId,
+    BroadcastKey, ChunkId, Codec, Contact, Coordinate, GenerationId, GoodbyeReason, Hash, Idle,
+    Join, LayerLayout, Layout, MAX_ADDRESS, MAX_ADDRESSES, MAX_ANCESTORS, MAX_CANDIDATES,
+    MAX_CHUNK_LENGTH, MAX_CHUNKS, MAX_CLASS, MAX_CODEC_CONFIG, MAX_CONTACTS, MAX_COORDINATE,
+    MAX_COUNTS, MAX_ERROR, MAX_HOPS, MAX_IDLE, MAX_LANGUAGE, MAX_LAYERS, MAX_TITLE, MAX_TRACKS,
+    Manifest, Message, Overlay, PeerId, Reason, Reception, Rendition, Report, Roles, Sealed,
+    SignedManifest, Standing, Start, StripeCount, StripeId, Track, TrackId,
 };
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
@@ -22,7 +22,7 @@ const CASES: u32 = 128;
 #[test]
 fn every_kind_of_message_survives_a_round_trip() {
     let kinds = kinds();
-    assert_eq!(kinds.len(), 20);
+    assert_eq!(kinds.len(), 21);
     for (name, messages) in kinds {
         let result = runner().run(&(any::<u64>(), messages), |(tag, message)| {
             prop_assert_eq!(message.name(), name);
@@ -123,15 +123,10 @@ fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
                 any::<Option<u32>>(),
                 start(),
                 prop::option::of(peer()),
-                any::<bool>(),
+                (any::<bool>(), any::<Option<u32>>()),
             )
-                .prop_map(|(stripe, child, idle, start, lost, is_entitled)| Message::Attach {
-                    stripe,
-                    child,
-                    idle,
-                    start,
-                    lost,
-                    is_entitled,
+                .prop_map(|(stripe, child, idle, start, lost, (is_entitled, within))| {
+                    Message::Attach { stripe, child, idle, start, lost, is_entitled, within }
                 })
                 .boxed(),
         ),
@@ -189,6 +184,7 @@ fn kinds() -> Vec<(&'static str, BoxedStrategy<Message>)> {
                 })
                 .boxed(),
         ),
+        ("moved", coordinate().prop_map(|coordinate| Message::Moved { coordinate }).boxed()),
         ("header", header().boxed()),
         ("chunk", chunk().boxed()),
     ]
@@ -221,16 +217,24 @@ fn generation() -> impl Strategy<Value = GenerationId> {
 
 fn contact() -> impl Strategy<Value = Contact> {
     let addresses = list(bytes(1..=MAX_ADDRESS), MAX_ADDRESSES);
-    (peer(), roles(), any::<u32>(), addresses, any::<bool>(), 0..=MAX_CLASS).prop_map(
-        |(peer, roles, capacity, addresses, is_source, class)| Contact {
+    let rest = (0..=MAX_CLASS, prop::option::of(coordinate()));
+    (peer(), roles(), any::<u32>(), addresses, any::<bool>(), rest).prop_map(
+        |(peer, roles, capacity, addresses, is_source, (class, coordinate))| Contact {
             peer,
             roles,
             capacity,
             addresses,
             is_source,
             class,
+            coordinate,
         },
     )
+}
+
+fn coordinate() -> impl Strategy<Value = Coordinate> {
+    let most = i32::from(MAX_COORDINATE);
+    (-most..=most, -most..=most, 0..=u32::from(MAX_COORDINATE), 0..=MAX_ERROR)
+        .prop_map(|(x, y, height, error)| Coordinate { x, y, height, error })
 }
 
 fn hello() -> impl Strategy<Value = Message> {
@@ -273,7 +277,7 @@ fn standing() -> impl Strategy<Value = Standing> {
         ancestors,
         any::<bool>(),
         any::<u32>(),
-        (0..=MAX_CLASS, any::<bool>(), any::<bool>()),
+        (0..=MAX_CLASS, any::<bool>(), any::<bool>(), any::<u32>()),
     )
         .prop_map(|(depth, grandparent, population, ancestors, is_orphan, spare, rest)| {
             Standing {
@@ -286,6 +290,7 @@ fn standing() -> impl Strategy<Value = Standing> {
                 class: rest.0,
                 is_open: rest.1,
                 is_grandparent_open: rest.2,
+                delay: rest.3,
             }
         })
 }
@@ -448,6 +453,9 @@ fn chunk() -> impl Strategy<Value = Message> {
 // ---- The largest ------------------------------------------------------------------------------
 
 fn largest() -> Vec<Message> {
+    let most = i32::from(MAX_COORDINATE);
+    let height = u32::from(MAX_COORDINATE);
+    let coordinate = Coordinate { x: -most, y: -most, height, error: MAX_ERROR };
     let contact = Contact {
         peer: PeerId([0xff; 32]),
         roles: Roles(u64::MAX),
@@ -455,6 +463,7 @@ fn largest() -> Vec<Message> {
         addresses: vec![Bytes::from(vec![0xff; MAX_ADDRESS]); MAX_ADDRESSES],
         is_source: true,
         class: MAX_CLASS,
+        coordinate: Some(coordinate),
     };
     let (stripe, nonce, path) = (StripeId(63), u32::MAX, vec![contact.peer; MAX_HOPS]);
     let standing = Standing {
@@ -467,6 +476,7 @@ fn largest() -> Vec<Message> {
         class: MAX_CLASS,
         is_open: true,
         is_grandparent_open: true,
+        delay: u32::MAX,
     };
     let id = ChunkId { generation: GenerationId(u64::MAX), stripe, index: u16::MAX };
     vec![

@@ -23,7 +23,8 @@ mod hostile;
 mod keys;
 
 use describe::{
-    Hex, Said, SaidContact, SaidIdle, SaidLayer, SaidManifest, SaidStanding, SaidStart, SaidTrack,
+    Hex, Said, SaidContact, SaidCoordinate, SaidIdle, SaidLayer, SaidManifest, SaidStanding,
+    SaidStart, SaidTrack,
 };
 use hostile::Hostile;
 
@@ -95,7 +96,7 @@ fn every_kind_of_message_and_every_reason_has_a_vector() {
     kinds.dedup();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds.len(), 20);
+    assert_eq!(kinds.len(), 21);
     let reasons = frames.iter().filter(|case| matches!(case.message, Said::Redirect { .. }));
     assert_eq!(reasons.count(), describe::reasons().count());
 }
@@ -252,6 +253,7 @@ fn messages() -> Vec<(&'static str, Said)> {
                 start: SaidStart::Live,
                 lost: None,
                 is_entitled: false,
+                within: None,
             },
         ),
         (
@@ -263,6 +265,7 @@ fn messages() -> Vec<(&'static str, Said)> {
                 start: SaidStart::At { generation: 0, chunk: 0 },
                 lost: None,
                 is_entitled: true,
+                within: None,
             },
         ),
         (
@@ -274,6 +277,19 @@ fn messages() -> Vec<(&'static str, Said)> {
                 start: SaidStart::At { generation: 1_234_567, chunk: 11 },
                 lost: Some(peer(9)),
                 is_entitled: false,
+                within: None,
+            },
+        ),
+        (
+            "an attach of one that has a parent and wants a shorter way",
+            Said::Attach {
+                stripe: 3,
+                child: SaidContact { coordinate: Some(corner()), ..contact(2, 15, 1) },
+                idle: None,
+                start: SaidStart::Live,
+                lost: None,
+                is_entitled: false,
+                within: Some(85),
             },
         ),
         ("an accept by the source", Said::Accept { stripe: 5, standing: root_standing() }),
@@ -354,6 +370,12 @@ fn messages() -> Vec<(&'static str, Said)> {
         ("the most a reception can say", {
             Said::Reception { stripe: 63, viewers: u32::MAX, counts: vec![u32::MAX; 65] }
         }),
+        ("a peer that is somewhere else now", Said::Moved { coordinate: place() }),
+        ("the farthest coordinate", Said::Moved { coordinate: corner() }),
+        (
+            "the middle of the plane",
+            Said::Moved { coordinate: SaidCoordinate { x: 0, y: 0, height: 0, error: 0 } },
+        ),
     ];
     for reason in describe::goodbyes() {
         messages.push(("a goodbye", Said::Goodbye { reason: reason.into() }));
@@ -492,6 +514,7 @@ fn root_standing() -> SaidStanding {
         class: 0,
         is_open: true,
         is_grandparent_open: false,
+        delay: 0,
     }
 }
 
@@ -506,6 +529,7 @@ fn standing() -> SaidStanding {
         class: 5,
         is_open: false,
         is_grandparent_open: true,
+        delay: 85,
     }
 }
 
@@ -521,7 +545,16 @@ fn contact(seed: u8, stripe: u8, addresses: usize) -> SaidContact {
         addresses: ADDRESSES.iter().take(addresses).map(Hex::from).collect(),
         is_source: false,
         class: 5,
+        coordinate: (seed > 2).then(place),
     }
+}
+
+const fn place() -> SaidCoordinate {
+    SaidCoordinate { x: -412, y: 1_297, height: 43, error: 118 }
+}
+
+const fn corner() -> SaidCoordinate {
+    SaidCoordinate { x: -20_000, y: 20_000, height: 20_000, error: 1_000 }
 }
 
 fn source_contact() -> SaidContact {

@@ -129,6 +129,7 @@ impl Programme {
             addresses: addresses.collect(),
             is_source: true,
             class: 0,
+            coordinate: None,
         };
         let manifest = Manifest {
             broadcast: self.key.broadcast(),

@@ -225,6 +225,7 @@ impl Node for Banyan {
             regenerated: snapshot.stats.regenerated_descriptions,
             store_bytes: snapshot.store_bytes as u64,
             population: snapshot.population,
+            place: snapshot.coordinate.map(|at| (at.x, at.y, at.height)),
         }
     }
 

@@ -181,6 +181,9 @@ pub struct Gauges {
     pub store_bytes: u64,
     /// What it takes the size of the audience to be; 0 where it does not know.
     pub population: u32,
+    /// Where it takes itself to be: two axes and a height, in tenths of a millisecond of round trip;
+    /// `None` where it does not know.
+    pub place: Option<(i32, i32, u32)>,
 }
 
 /// A machine that the world can run.

@@ -179,6 +179,13 @@ pub struct ForestResult {
     pub rmd: Vec<f64>,
     /// For each stripe: mean delay over the tree against the mean of a direct message.
     pub rad: Vec<f64>,
+    /// Mean round trip between a viewer and its parents, in seconds.
+    #[serde(default)]
+    pub parent_rtt: f64,
+    /// How wrong round trips are that viewers estimate by their coordinates, for pairs drawn at
+    /// random, as parts of the round trip.
+    #[serde(default)]
+    pub distance_error: Distribution,
     /// Connections of a live viewer.
     pub connections: Distribution,
     /// Peers a live viewer knows.

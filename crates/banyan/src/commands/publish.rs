@@ -327,6 +327,7 @@ impl Source {
                 addresses: binary(&addresses),
                 is_source: true,
                 class: 0,
+                coordinate: None,
             },
             created_at: now.as_secs(),
             ended_at: None,

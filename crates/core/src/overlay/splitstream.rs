@@ -23,6 +23,7 @@
 mod account;
 mod join;
 mod ledger;
+mod nearer;
 mod roles;
 mod serve;
 mod supply;
@@ -88,6 +89,11 @@ pub(crate) struct SplitStream {
     dials_joiners: bool,
     /// When children may be asked for a sign of life again.
     roll_call_at: Instant,
+    /// Natives that were asked for a shorter way and said no, and until when they are not asked again.
+    turned_down: Vec<(PeerId, Instant)>,
+    /// Looks for a shorter way to leave out after the next no, and those to be left out still.
+    patience: u32,
+    looks_left_out: u32,
 }
 
 impl SplitStream {
@@ -114,6 +120,9 @@ impl SplitStream {
             no_shows: 0,
             dials_joiners: false,
             roll_call_at: Instant::ZERO,
+            turned_down: Vec::new(),
+            patience: 0,
+            looks_left_out: 0,
         }
     }
 
@@ -198,6 +207,9 @@ impl SplitStream {
             }
             return;
         }
+        if self.tree(stripe).is_content() {
+            self.patience = 0;
+        }
         match self.tree(stripe).on_accept(cx, from, standing) {
             Accepted::Unwanted => return,
             // It has forgotten what we reported.
@@ -245,6 +257,9 @@ impl SplitStream {
         candidates: Vec<Contact>,
     ) {
         cx.view.hear_of(cx.now, candidates.iter().cloned());
+        if self.tree(stripe).is_asking(&from) && self.on_turned_down(cx.now, stripe, &from) {
+            return;
+        }
         let is_parent = self.tree(stripe).is_parent(&from);
         let is_asked = self.tree(stripe).is_asking(&from);
         if is_asked {
@@ -311,7 +326,7 @@ impl SplitStream {
         let Some(lost) = self.tree(stripe).lose_parent(cx) else { return };
         self.tell_children(cx, stripe);
         self.tree(stripe).stop_asking(&lost.contact.peer);
-        if self.tree(stripe).is_waiting() {
+        if self.tree(stripe).is_waiting() && self.tree(stripe).request.within.is_none() {
             // It had told us to go, and we are on our way.
             self.update_reports(cx);
             return;
@@ -326,7 +341,8 @@ impl SplitStream {
     /// The parent may be dead: looks for another before that is certain.
     fn doubt_parent(&mut self, cx: &mut Context<'_>, stripe: StripeId, doubted: PeerId) {
         let tree = self.tree(stripe);
-        if !cx.config.forest.make_before_break || !tree.is_parent(&doubted) || tree.is_waiting() {
+        let is_away = tree.is_waiting() && tree.request.within.is_none();
+        if !cx.config.forest.make_before_break || !tree.is_parent(&doubted) || is_away {
             return;
         }
         let grandparent = tree.parent.as_ref().and_then(|p| p.standing.grandparent.clone());
@@ -373,6 +389,9 @@ impl SplitStream {
 
     /// The search of `stripe` got no answer from `peer`.
     fn on_no_answer(&mut self, cx: &mut Context<'_>, stripe: StripeId, peer: PeerId) {
+        if self.on_turned_down(cx.now, stripe, &peer) {
+            return;
+        }
         self.tree(stripe).mark_tried(peer);
         if self.tree(stripe).stop_asking(&peer) {
             self.attach_or_seek(cx, stripe, Vec::new());
@@ -386,6 +405,7 @@ impl SplitStream {
         let jitter = interval.mul_f64(0.5 * cx.rng.random::<f64>());
         self.improve_at = Some(cx.now + interval + jitter);
         self.update_class(cx);
+        self.look_nearer(cx);
         for stripe in cx.local.roles.iter() {
             let tree = &self.trees[stripe.index()];
             let Some(parent) = &tree.parent else { continue };
@@ -412,7 +432,7 @@ fn request_of(child: &Contact, stripe: StripeId, idle: Option<u32>, is_entitled:
     let is_native = child.roles.contains(stripe);
     let slots = if is_native { share(child.capacity, child.roles.len()) } else { 0 };
     let free = if idle == Some(0) { slots } else { 0 };
-    Request { idle, is_entitled, slots: (slots, free) }
+    Request { idle, is_entitled, slots: (slots, free), within: None }
 }
 
 fn is_resting(tree: &Tree) -> bool {
@@ -457,11 +477,12 @@ impl Overlay for SplitStream {
             Message::JoinFailed { stripe, nonce, reason, path } => {
                 self.on_join_failed(cx, from, stripe, nonce, reason, path);
             }
-            Message::Attach { stripe, child, idle, start, lost, is_entitled } => {
+            Message::Attach { stripe, child, idle, start, lost, is_entitled, within } => {
                 if child.peer != from {
                     return Err(Violation::Mismatch);
                 }
                 let request = request_of(&child, stripe, idle, is_entitled);
+                let request = Request { within, ..request };
                 self.on_attach(cx, stripe, child, request, start, lost);
             }
             Message::Accept { stripe, standing } => self.on_accept(cx, from, stripe, standing),
@@ -491,6 +512,7 @@ impl Overlay for SplitStream {
             | Message::ProbeReply { .. }
             | Message::Header(_)
             | Message::Reception(_)
+            | Message::Moved { .. }
             | Message::Chunk { .. } => {}
         }
         Ok(())

@@ -49,6 +49,9 @@ const MAX_DOUBLINGS: u32 = 4;
 const CHRONIC: u32 = 12;
 const CHRONIC_DOUBLINGS: u32 = 6;
 
+/// By how many milliseconds our delay must have changed for the children to be told, at least.
+const DELAY_STEP: u32 = 20;
+
 /// Names remembered of a child's reports.
 const MAX_NAMED: usize = 16;
 
@@ -178,6 +181,9 @@ pub(crate) struct Request {
     pub(crate) is_entitled: bool,
     /// Slots a native brings; 0 for a leaf. And how many of them are free as far as the parent knows.
     pub(crate) slots: (u32, u32),
+    /// Set where it has a parent and wants a shorter way: the longest delay, in milliseconds, that
+    /// another may have.
+    pub(crate) within: Option<u32>,
 }
 
 /// No search, and none due.
@@ -364,6 +370,13 @@ impl Tree {
         }
     }
 
+    /// Whether it has a parent that does, and waits for the answer of one that may be nearer.
+    pub(crate) fn is_content(&self) -> bool {
+        self.request.within.is_some()
+            && self.is_waiting()
+            && self.parent.as_ref().is_some_and(|parent| !parent.is_over)
+    }
+
     /// Every peer whose connection serves this tree.
     pub(crate) fn users(&self, users: &mut Vec<PeerId>) {
         users.extend(self.parent.iter().map(|parent| parent.contact.peer));
@@ -461,9 +474,9 @@ impl Tree {
         self.mark_tried(candidate.peer);
         self.request = request;
         let start = (cx.resume)(self.stripe);
-        let Request { idle, is_entitled, .. } = request;
+        let Request { idle, is_entitled, within, .. } = request;
         let (stripe, child, lost) = (self.stripe, cx.local.contact(), self.lost_to_tell());
-        let attach = Message::Attach { stripe, child, idle, start, lost, is_entitled };
+        let attach = Message::Attach { stripe, child, idle, start, lost, is_entitled, within };
         cx.reach(&candidate, attach);
         let asked = candidate.peer;
         attaching.asked.push((candidate, cx.now + cx.config.attach_timeout));
@@ -576,6 +589,7 @@ impl Tree {
             addresses: Vec::new(),
             is_source: false,
             class: 0,
+            coordinate: None,
         };
         let mut contact = asked.unwrap_or_else(unknown);
         contact.class = standing.class;
@@ -756,6 +770,7 @@ impl Tree {
                 class: cx.local.class,
                 is_open: false,
                 is_grandparent_open: false,
+                delay: 0,
             };
         }
         let mut ancestors = Vec::new();
@@ -773,7 +788,20 @@ impl Tree {
             class: cx.local.class,
             is_open: false,
             is_grandparent_open: self.parent.as_ref().is_some_and(|p| p.standing.is_open),
+            delay: self.delay(cx),
         }
+    }
+
+    /// Milliseconds from the source to us along the tree: those to the parent, and half a round trip.
+    /// What the children were told stands until it is known to have changed by more than a little.
+    pub(crate) fn delay(&self, cx: &Context<'_>) -> u32 {
+        let told = self.told.as_ref().map_or(0, |told| told.delay);
+        let parent = self.parent.as_ref().filter(|_| cx.config.forest.proximity);
+        let known = parent.and_then(|parent| Some((parent, cx.distance(&parent.contact)?)));
+        let Some((parent, rtt)) = known else { return told };
+        let half = u32::try_from(rtt.as_millis() / 2).unwrap_or(u32::MAX);
+        let delay = parent.standing.delay.saturating_add(half);
+        if told.abs_diff(delay) <= (told / 4).max(DELAY_STEP) { told } else { delay }
     }
 
     /// Tells all children our standing if it is not what they were told last; natives only, where

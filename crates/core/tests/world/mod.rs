@@ -396,7 +396,15 @@ pub(crate) fn peer_id(n: u32) -> PeerId {
 
 pub(crate) fn contact(peer: PeerId) -> Contact {
     let addresses = vec![Bytes::from_static(b"somewhere")];
-    Contact { peer, roles: Roles::NONE, capacity: 0, addresses, is_source: false, class: 0 }
+    Contact {
+        peer,
+        roles: Roles::NONE,
+        capacity: 0,
+        addresses,
+        is_source: false,
+        class: 0,
+        coordinate: None,
+    }
 }
 
 /// One-way delay of a pair: 10 to 60 ms, the same in both directions and in every run.

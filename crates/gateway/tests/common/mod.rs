@@ -161,6 +161,7 @@ pub(crate) fn viewer() -> State {
         addresses: Vec::new(),
         is_source: true,
         class: 0,
+        coordinate: None,
     };
     let manifest = Manifest {
         broadcast: BroadcastId([0xab; 32]),
@@ -225,6 +226,7 @@ pub(crate) fn viewer() -> State {
             wanted: Roles::one(StripeId(0)),
             population: 24,
             stripes: vec![rooted, orphan],
+            coordinate: None,
             connections: 9,
             contacts: 11,
             audience: Audience { viewers: 3, counts: vec![0, 1, 5] },

@@ -6,7 +6,7 @@ pub struct Envelope {
     pub broadcast_tag: u64,
     #[prost(
         oneof = "envelope::Message",
-        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21"
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22"
     )]
     pub message: ::core::option::Option<envelope::Message>,
 }
@@ -54,6 +54,8 @@ pub mod envelope {
         Chunk(super::Chunk),
         #[prost(message, tag = "21")]
         Reception(super::Reception),
+        #[prost(message, tag = "22")]
+        Moved(super::Moved),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -75,6 +77,31 @@ pub struct Contact {
     /// Capacity class, by which the stronger come first in the order of a tree; at most 15.
     #[prost(uint32, tag = "6")]
     pub class: u32,
+    /// Where the peer is; absent while it does not know.
+    #[prost(message, optional, tag = "7")]
+    pub coordinate: ::core::option::Option<Coordinate>,
+}
+/// A place in a plane and a height above it, in tenths of a millisecond of round trip: two peers are
+/// as far apart as their places in the plane and both heights together.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Coordinate {
+    /// At most 20,000 in either direction.
+    #[prost(sint32, tag = "1")]
+    pub x: i32,
+    #[prost(sint32, tag = "2")]
+    pub y: i32,
+    /// At most 20,000.
+    #[prost(uint32, tag = "3")]
+    pub height: u32,
+    /// By how much, in thousandths, what it says of distances is usually wrong; at most 1,000.
+    #[prost(uint32, tag = "4")]
+    pub error: u32,
+}
+/// The sender is somewhere else than it told the receiver last.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Moved {
+    #[prost(message, optional, tag = "1")]
+    pub coordinate: ::core::option::Option<Coordinate>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Hello {
@@ -239,6 +266,10 @@ pub struct Attach {
     /// The sender has fewer stripes than its upload entitles it to.
     #[prost(bool, tag = "6")]
     pub is_entitled: bool,
+    /// The sender has a parent and looks for a shorter way: it comes only where a slot is free and the
+    /// receiver's delay is at most this, in milliseconds.
+    #[prost(uint32, optional, tag = "7")]
+    pub within: ::core::option::Option<u32>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Accept {
@@ -277,6 +308,9 @@ pub struct Standing {
     /// So has the parent's parent.
     #[prost(bool, tag = "9")]
     pub is_grandparent_open: bool,
+    /// Milliseconds from the source to the parent along the tree, as the round trips on the way say.
+    #[prost(uint32, tag = "10")]
+    pub delay: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Redirect {

@@ -1,7 +1,7 @@
 //! Messages as `valid.json` describes them: field by field, in JSON.
 
 use banyan_wire::{
-    BroadcastId, BroadcastKey, ChunkId, Codec, Commitment, Contact, DescriptionHeader,
+    BroadcastId, BroadcastKey, ChunkId, Codec, Commitment, Contact, Coordinate, DescriptionHeader,
     GenerationId, GoodbyeReason, Hash, Idle, Join, LayerLayout, Layout, Manifest, Message, Overlay,
     PeerId, Reason, Reception, Rendition, Report, Roles, Signature, SignedManifest, Standing,
     Start, StripeCount, StripeId, Track, TrackId, root_of,
@@ -105,6 +105,7 @@ pub(crate) enum Said {
         start: SaidStart,
         lost: Option<Hex>,
         is_entitled: bool,
+        within: Option<u32>,
     },
     Accept {
         stripe: u8,
@@ -154,6 +155,9 @@ pub(crate) enum Said {
         viewers: u32,
         counts: Vec<u32>,
     },
+    Moved {
+        coordinate: SaidCoordinate,
+    },
     Header {
         generation: u64,
         stripe: u8,
@@ -185,6 +189,15 @@ pub(crate) struct SaidContact {
     pub(crate) addresses: Vec<Hex>,
     pub(crate) is_source: bool,
     pub(crate) class: u8,
+    pub(crate) coordinate: Option<SaidCoordinate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SaidCoordinate {
+    pub(crate) x: i32,
+    pub(crate) y: i32,
+    pub(crate) height: u32,
+    pub(crate) error: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,6 +219,7 @@ pub(crate) struct SaidStanding {
     pub(crate) class: u8,
     pub(crate) is_open: bool,
     pub(crate) is_grandparent_open: bool,
+    pub(crate) delay: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -317,7 +331,14 @@ impl SaidContact {
             addresses: self.addresses.iter().map(|address| address.0.clone().into()).collect(),
             is_source: self.is_source,
             class: self.class,
+            coordinate: self.coordinate.map(|coordinate| coordinate.build()),
         }
+    }
+}
+
+impl SaidCoordinate {
+    const fn build(self) -> Coordinate {
+        Coordinate { x: self.x, y: self.y, height: self.height, error: self.error }
     }
 }
 
@@ -333,6 +354,7 @@ impl SaidStanding {
             class: self.class,
             is_open: self.is_open,
             is_grandparent_open: self.is_grandparent_open,
+            delay: self.delay,
         }
     }
 }
@@ -446,14 +468,17 @@ impl Said {
                 reason: named(&REASONS, reason),
                 path: peers(path),
             },
-            Self::Attach { stripe, child, idle, start, lost, is_entitled } => Message::Attach {
-                stripe: StripeId(*stripe),
-                child: child.build(),
-                idle: *idle,
-                start: start.build(),
-                lost: lost.as_ref().map(Hex::peer),
-                is_entitled: *is_entitled,
-            },
+            Self::Attach { stripe, child, idle, start, lost, is_entitled, within } => {
+                Message::Attach {
+                    stripe: StripeId(*stripe),
+                    child: child.build(),
+                    idle: *idle,
+                    start: start.build(),
+                    lost: lost.as_ref().map(Hex::peer),
+                    is_entitled: *is_entitled,
+                    within: *within,
+                }
+            }
             Self::Accept { stripe, standing } => {
                 Message::Accept { stripe: StripeId(*stripe), standing: standing.build() }
             }
@@ -508,6 +533,7 @@ impl Said {
                 viewers: *viewers,
                 counts: counts.clone(),
             }),
+            Self::Moved { coordinate } => Message::Moved { coordinate: coordinate.build() },
             Self::Header { .. } => Message::Header(self.header()),
             Self::Chunk { generation, stripe, index, payload } => Message::Chunk {
                 id: ChunkId {

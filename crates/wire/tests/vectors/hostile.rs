@@ -116,6 +116,7 @@ const ADOPT: u64 = 16;
 const PROBE: u64 = 17;
 const PROBE_REPLY: u64 = 18;
 const RECEPTION: u64 = 21;
+const MOVED: u64 = 22;
 const HEADER: u64 = 19;
 const CHUNK: u64 = 20;
 
@@ -173,6 +174,12 @@ fn contact() -> Pb {
 
 fn standing() -> Pb {
     Pb::new().int(1, 3).int(3, 20)
+}
+
+/// A coordinate with one number out of bounds.
+fn moved(name: &str, field: u64, value: u64, what: &'static str) -> Hostile {
+    let coordinate = Pb::new().int(field, value);
+    says(name, MOVED, &Pb::new().message(1, &coordinate), "OutOfRange", Some(what))
 }
 
 fn stripe(value: u64) -> Pb {
@@ -635,6 +642,20 @@ fn forest() -> Vec<Hostile> {
             &Pb::new().int(2, 1).message(3, &contact().int(6, 16)),
             "OutOfRange",
             Some("capacity class"),
+        ),
+        says("a peer that moved nowhere", MOVED, &Pb::new(), "Missing", Some("coordinate")),
+        moved("a peer too far to the east", 1, 40_002, "coordinate"),
+        moved("a peer too far to the west", 1, 40_001, "coordinate"),
+        moved("a peer as far to the north as a number goes", 2, u64::from(u32::MAX), "coordinate"),
+        moved("a height of more than two seconds", 3, 20_001, "coordinate"),
+        moved("an error of more than everything", 4, 1_001, "coordinate's error"),
+        moved("an error of 65,536 thousandths", 4, 65_536, "coordinate's error"),
+        says(
+            "a contact out of this world",
+            REDIRECT,
+            &Pb::new().int(2, 1).message(3, &contact().message(7, &Pb::new().int(1, 40_002))),
+            "OutOfRange",
+            Some("coordinate"),
         ),
         says("an adopt without a peer", ADOPT, &stripe(3), "PeerId", None),
         says("an adopt of stripe 64", ADOPT, &peers(stripe(3), 2, 1).int(4, 64), "Stripe", None),

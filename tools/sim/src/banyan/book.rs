@@ -88,6 +88,7 @@ impl Book {
                 addresses: vec![Bytes::from_static(ADDRESS)],
                 is_source: true,
                 class: 0,
+                coordinate: None,
             },
             created_at: 0,
             ended_at: None::<GenerationId>,
@@ -165,7 +166,15 @@ impl Book {
         let known = self.capacities.borrow().get(index as usize).copied();
         let capacity = known.filter(|_| self.tells_digits && !is_source).unwrap_or(0);
         let class = if self.config.forest.capacity_order { class_of(capacity) } else { 0 };
-        Contact { peer: self.peer_id(index), roles, capacity, addresses, is_source, class }
+        Contact {
+            peer: self.peer_id(index),
+            roles,
+            capacity,
+            addresses,
+            is_source,
+            class,
+            coordinate: None,
+        }
     }
 
     /// The layers of a generation, with the thresholds of its coding; together one description is
@@ -339,6 +348,7 @@ fn set(config: &mut Config, name: &str, value: &toml::Value) -> Result<()> {
         "fair_shares" => config.forest.fair_shares = flag()?,
         "make_before_break" => config.forest.make_before_break = flag()?,
         "improvement" => config.forest.improvement = flag()?,
+        "proximity" => config.forest.proximity = flag()?,
         "source_fanout" => config.source_fanout = u32::try_from(number()?)?,
         _ => bail!("the core has no switch `{name}`"),
     }

@@ -7,6 +7,12 @@ use crate::node::{Index, Node};
 use crate::result::{Distribution, ForestResult};
 use crate::world::World;
 
+/// Others with which each viewer is compared.
+const PAIRS: usize = 16;
+
+/// A node and where it takes itself to be.
+type Placed = (Index, (i32, i32, u32));
+
 /// The forest of a world at this moment.
 #[must_use]
 pub fn structure<N: Node>(world: &World<N>) -> ForestResult {
@@ -29,6 +35,7 @@ pub fn structure<N: Node>(world: &World<N>) -> ForestResult {
         single_loss,
         rmd,
         rad,
+        parent_rtt: parent_rtt(world, &viewers),
         out_degree: of(viewers.iter().map(|node| forest.children(*node))),
         supply: viewers.iter().chain([&SOURCE]).map(|node| capacity(forest, *node)).sum(),
         demand: survey.wanted,
@@ -74,6 +81,7 @@ fn histograms(result: &mut ForestResult, forest: &Forest, survey: &Survey, viewe
 fn gauges<N: Node>(result: &mut ForestResult, world: &World<N>, viewers: &[Index]) {
     let gauges: Vec<_> =
         viewers.iter().filter_map(|node| Some(world.node(*node)?.gauges())).collect();
+    result.distance_error = distance_errors(world, viewers);
     result.contacts = of(gauges.iter().map(|gauges| gauges.contacts));
     let audience = f64::from(world.viewers().max(1));
     let errors = gauges.iter().filter(|gauges| gauges.population > 0);
@@ -81,6 +89,37 @@ fn gauges<N: Node>(result: &mut ForestResult, world: &World<N>, viewers: &[Index
     result.population_error = Distribution::of(errors.collect());
     let connections = viewers.iter().map(|node| world.connections(*node));
     result.connections = of(connections.map(|count| u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
+/// Mean round trip of all edges, in seconds.
+fn parent_rtt<N: Node>(world: &World<N>, viewers: &[Index]) -> f64 {
+    let forest = &world.forest;
+    let (mut sum, mut count) = (0, 0);
+    for node in viewers {
+        for stripe in 0..forest.stripes() {
+            let parent = forest.parent(*node, stripe);
+            if forest.is_live(parent) {
+                sum += 2 * world.latency.one_way(parent, *node);
+                count += 1;
+            }
+        }
+    }
+    ratio(sum, count.max(1)) / 1e6
+}
+
+/// What coordinates say of the round trips of pairs of viewers, against what these are.
+fn distance_errors<N: Node>(world: &World<N>, viewers: &[Index]) -> Distribution {
+    let at = |node: &Index| Some((*node, world.node(*node)?.gauges().place?));
+    let places: Vec<_> = viewers.iter().filter_map(at).collect();
+    let far = places.iter().cycle().skip(places.len() / 2);
+    let pairs = (1..=PAIRS).flat_map(|skip| places.iter().zip(far.clone().skip(skip)));
+    let error = |((a, here), (b, there)): (&Placed, &Placed)| {
+        let (x, y) = (f64::from(here.0 - there.0), f64::from(here.1 - there.1));
+        let said = (x * x + y * y).sqrt() + f64::from(here.2) + f64::from(there.2);
+        let rtt = ratio(2 * world.latency.one_way(*a, *b), 100);
+        (a != b && rtt > 0.0).then(|| (said - rtt).abs() / rtt)
+    };
+    Distribution::of(pairs.filter_map(error).collect())
 }
 
 /// Share of edges whose parent, not counting the source, has the stripe among its primary ones.

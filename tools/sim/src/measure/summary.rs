@@ -119,6 +119,10 @@ fn doubling(values: &[u32]) -> Vec<(u64, u32)> {
     classes.into_iter().collect()
 }
 
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / f64::from(u32::try_from(values.len()).unwrap_or(u32::MAX).max(1))
+}
+
 /// Every number by a flat name. What was not measured is left out.
 fn metrics(result: &RunResult) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::new();
@@ -142,6 +146,8 @@ fn metrics(result: &RunResult) -> BTreeMap<String, f64> {
     put("disjoint_share", (interior[0] + interior[1]) / all.max(1.0));
     put("rmd_worst", forest.rmd.iter().copied().fold(0.0, f64::max));
     put("rad_worst", forest.rad.iter().copied().fold(0.0, f64::max));
+    put("rad_mean", mean(&forest.rad));
+    put("parent_rtt", forest.parent_rtt);
     if let Some(native) = forest.native_edges {
         put("native_edges", native);
     }
@@ -168,6 +174,7 @@ fn metrics(result: &RunResult) -> BTreeMap<String, f64> {
         ("arrival", &playback.arrival),
         ("connections_opened", &build.connections_opened),
         ("connections_accepted", &build.connections_accepted),
+        ("distance_error", &forest.distance_error),
         ("connections", &forest.connections),
         ("contacts", &forest.contacts),
         ("worst_loss", &forest.worst_loss),

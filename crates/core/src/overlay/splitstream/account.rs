@@ -50,10 +50,14 @@ impl SplitStream {
 
     /// Whether there is room here for a native from further down: a free slot, or a leaf.
     fn is_open(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
-        let is_leaf = |child: &Child| !child.contact.roles.contains(stripe);
         self.can_serve(cx.local, stripe)
-            && (self.free_here(cx.local, cx.config, stripe) > 0
-                || self.trees[stripe.index()].committed().any(is_leaf))
+            && (self.free_here(cx.local, cx.config, stripe) > 0 || self.has_leaf(stripe))
+    }
+
+    /// Whether there is a leaf here that gives way to a native.
+    pub(super) fn has_leaf(&self, stripe: StripeId) -> bool {
+        let is_leaf = |child: &Child| !child.contact.roles.contains(stripe);
+        self.trees[stripe.index()].committed().any(is_leaf)
     }
 
     pub(super) fn tell_children(&mut self, cx: &mut Context<'_>, stripe: StripeId) {

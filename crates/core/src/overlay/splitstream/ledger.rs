@@ -147,6 +147,7 @@ mod tests {
             addresses: Vec::new(),
             is_source: false,
             class: 0,
+            coordinate: None,
         }
     }
 

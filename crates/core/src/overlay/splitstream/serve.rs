@@ -68,6 +68,12 @@ impl SplitStream {
             cx.send(from, Message::Redirect { stripe, reason: Reason::Loop, candidates });
             return;
         }
+        if request.within.is_some_and(|within| !self.is_shorter_way(cx, stripe, &child, within)) {
+            // It has a parent: no room is made for it, and none is looked for.
+            let (reason, candidates) = (Reason::Full, Vec::new());
+            cx.send(from, Message::Redirect { stripe, reason, candidates });
+            return;
+        }
         if self.trees[stripe.index()].reserved.contains_key(&from) {
             self.no_shows = 0;
         }

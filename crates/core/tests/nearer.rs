@@ -40,6 +40,8 @@ struct Viewer {
     broadcast: BroadcastId,
     now: Instant,
     sent: Vec<(PeerId, Message)>,
+    /// Free slots of each tree, as its parents say.
+    spare: u32,
 }
 
 impl Viewer {
@@ -64,7 +66,7 @@ impl Viewer {
             ended_at: None,
         };
         let peer = Peer::new(setup, now, [0; 32]).unwrap();
-        let mut viewer = Self { peer, broadcast, now, sent: Vec::new() };
+        let mut viewer = Self { peer, broadcast, now, sent: Vec::new(), spare: 100 };
         viewer.peer.set_manifest(now, SignedManifest::sign(manifest, &key).unwrap());
         let contacts = known.iter().map(|peer| contact(*peer)).collect();
         viewer.tell(Input::Contacts { contacts });
@@ -124,20 +126,25 @@ impl Viewer {
     }
 
     fn accept(&mut self, from: PeerId, stripe: StripeId) {
+        let standing = self.standing(from);
+        self.hear(from, Message::Accept { stripe, standing });
+    }
+
+    /// Of a hundred peers; a tree has `self.spare` slots free.
+    fn standing(&self, from: PeerId) -> Standing {
         let is_source = from == SOURCE;
-        let standing = Standing {
+        Standing {
             depth: u32::from(!is_source),
             grandparent: (!is_source).then(|| contact(SOURCE)),
             population: 100,
             ancestors: Vec::new(),
             is_orphan: false,
-            spare: 100,
+            spare: self.spare,
             class: 7,
             is_open: false,
             is_grandparent_open: false,
             delay: if is_source { 0 } else { 100 },
-        };
-        self.hear(from, Message::Accept { stripe, standing });
+        }
     }
 
     /// Waits until it asks for a shorter way.
@@ -196,6 +203,22 @@ fn who_is_refused_a_shorter_way_stays_where_it_is_and_does_not_ask_the_same_agai
     assert_eq!(leaf.parents(), [Some(FAR); 4]);
     leaf.wait(Duration::from_secs(40));
     assert_eq!(leaf.asked().len(), 1, "in a minute there may be room");
+}
+
+#[test]
+fn where_slots_are_few_they_are_left_to_those_who_have_no_parent() {
+    let mut leaf = Viewer::new(0, true, &[FAR]);
+    leaf.meet(NEAR, 10);
+    for (spare, moves) in [(6, false), (7, true)] {
+        leaf.spare = spare;
+        for stripe in stripes().iter() {
+            let standing = leaf.standing(FAR);
+            leaf.hear(FAR, Message::Status { stripe, standing });
+        }
+        leaf.asked();
+        leaf.wait(Duration::from_secs(30));
+        assert_eq!(!leaf.asked().is_empty(), moves, "{spare} slots for a hundred peers");
+    }
 }
 
 #[test]

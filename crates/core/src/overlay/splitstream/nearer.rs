@@ -29,6 +29,8 @@ use crate::overlay::tree::Request;
 const WORTH: Duration = Duration::from_millis(10);
 /// And which part of the last hop's round trip must be saved: one in so many.
 const PART: u32 = 3;
+/// Of how many peers the tree must have a slot free for one.
+const PLENTY: u32 = 16;
 /// Looks for better places that are left out after a native said no, at most. After each no they are
 /// twice as many.
 const MAX_LEFT_OUT: u32 = 8;
@@ -76,7 +78,7 @@ impl SplitStream {
     fn shorter_way(&self, cx: &Context<'_>, stripe: StripeId) -> Option<Move> {
         let tree = &self.trees[stripe.index()];
         let parent = tree.parent.as_ref().filter(|parent| !parent.is_over)?;
-        if parent.contact.is_source || parent.standing.is_orphan {
+        if parent.contact.is_source || parent.standing.is_orphan || !self.has_plenty(stripe) {
             return None;
         }
         let is_ordered = self.is_ordered(cx.local, stripe);
@@ -97,6 +99,12 @@ impl SplitStream {
         let within = ours.checked_sub(near / 2 + WORTH)?;
         let within = u32::try_from(within.as_millis()).unwrap_or(u32::MAX);
         Some(Move { stripe, to: to.clone(), saved, within })
+    }
+
+    /// Whether the tree has slots to spare: a move takes one before it leaves another, and who has no
+    /// parent at all goes first.
+    fn has_plenty(&self, stripe: StripeId) -> bool {
+        self.told_spare(stripe) > self.population / PLENTY
     }
 
     /// Whether `child` may come that has a parent, if our delay is within what it says.

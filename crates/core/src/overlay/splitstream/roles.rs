@@ -156,7 +156,7 @@ impl SplitStream {
     }
 
     /// Free slots of the whole tree of `stripe`, as our parent there says; 0 where nobody does.
-    fn told_spare(&self, stripe: StripeId) -> u32 {
+    pub(super) fn told_spare(&self, stripe: StripeId) -> u32 {
         let tree = self.trees.get(stripe.index());
         tree.and_then(|tree| tree.parent.as_ref()).map_or(0, |parent| parent.standing.spare)
     }

@@ -27,6 +27,9 @@ const RTTS: usize = 4;
 
 /// The least grace for an answer: what a peer that is not busy takes.
 const LEAST_GRACE: Duration = Duration::from_millis(50);
+/// Longest wait for an answer, beyond the round trip, however late answers usually are: who answers
+/// late on purpose keeps us from missing others for so long.
+pub(crate) const MAX_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One established connection.
 #[derive(Debug, Default)]
@@ -125,6 +128,12 @@ impl Links {
     /// machine and by these peers.
     pub(crate) fn grace(&self) -> Duration {
         self.lateness.bound().max(LEAST_GRACE)
+    }
+
+    /// The same for an answer without which a peer is taken for dead: `least`, or longer where answers
+    /// are usually as late, and at most [`MAX_PATIENCE`].
+    pub(crate) fn patience(&self, least: Duration) -> Duration {
+        self.grace().max(least).min(MAX_PATIENCE.max(least))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -348,5 +357,20 @@ mod tests {
         assert_eq!(joins(&mut links), [(hop.peer, 1), (hop.peer, 1)]);
         links.reach(&hop, join(3, 2));
         assert_eq!(joins(&mut links), [(hop.peer, 1)]);
+    }
+
+    #[test]
+    fn answers_are_waited_for_longer_where_they_are_usually_late_but_not_for_ever() {
+        let least = Duration::from_millis(300);
+        let mut links = Links::default();
+        assert_eq!(links.patience(least), least);
+        for _ in 0..8 {
+            links.note_answer(Duration::from_millis(900));
+        }
+        assert!(links.patience(least) > Duration::from_millis(900), "{:?}", links.patience(least));
+        for _ in 0..8 {
+            links.note_answer(Duration::from_secs(9));
+        }
+        assert_eq!(links.patience(least), MAX_PATIENCE);
     }
 }

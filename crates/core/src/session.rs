@@ -682,7 +682,8 @@ impl Session {
                 let peer = parent.contact.peer;
                 Some((peer, parent.since, links.rtt(&peer)))
             };
-            let steps = self.watch.check(now, &self.store, config, links.grace(), parent_of);
+            let waits = [links.grace(), links.patience(config.probe_timeout)];
+            let steps = self.watch.check(now, &self.store, config, waits, parent_of);
             self.take_steps(now, steps, config, links, rng);
             self.regenerate(now, config, links, stats);
             self.check_source(now, config, links);

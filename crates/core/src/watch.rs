@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use banyan_wire::{GenerationId, PeerId, StripeId};
 
+use crate::links::MAX_PATIENCE;
 use crate::store::Store;
 use crate::watch::lag::Lag;
 use crate::{Config, Instant};
@@ -74,6 +75,8 @@ enum State {
         parent: PeerId,
         /// `None` once the policy has been told.
         doubt_at: Option<Instant>,
+        /// When the answer of one that is not busy could be here.
+        answer_at: Instant,
         give_up_at: Instant,
         since: Instant,
     },
@@ -94,13 +97,14 @@ impl State {
         now: Instant,
         parent: PeerId,
         rtt: Duration,
-        grace: Duration,
-        config: &Config,
+        [grace, patience]: [Duration; 2],
         since: Instant,
     ) -> Self {
         // From then on the policy may look for another parent, before it lets go of the one it has.
         let doubt_at = Some(now + rtt + grace);
-        Self::Probing { parent, doubt_at, give_up_at: now + rtt + config.probe_timeout, since }
+        let answer_at = now + rtt;
+        let give_up_at = answer_at + patience;
+        Self::Probing { parent, doubt_at, answer_at, give_up_at, since }
     }
 }
 
@@ -110,6 +114,8 @@ pub(crate) struct Watch {
     states: Vec<State>,
     lags: Vec<Lag>,
     next_check: Instant,
+    /// Of each stripe, who was last taken for dead, and when its answer could have been here.
+    given_up: Vec<Option<(PeerId, Instant)>>,
     /// When the next parent may be left for being slow.
     slow_at: Instant,
 }
@@ -120,6 +126,7 @@ impl Watch {
             states: vec![State::Fine; stripes],
             lags: vec![Lag::default(); stripes],
             next_check: Instant::ZERO,
+            given_up: vec![None; stripes],
             slow_at: Instant::ZERO,
         }
     }
@@ -141,14 +148,15 @@ impl Watch {
         }
     }
 
-    /// Looks at every stripe. `parent_of` gives a stripe's parent, since when it has been,
-    /// and the round trip to it; `grace` is what an answer may take longer.
+    /// Looks at every stripe. `parent_of` gives a stripe's parent, since when it has been, and the
+    /// round trip to it; `waits` are what an answer may take longer before the parent is doubted, and
+    /// before it is taken for dead.
     pub(crate) fn check(
         &mut self,
         now: Instant,
         store: &Store,
         config: &Config,
-        grace: Duration,
+        waits: [Duration; 2],
         parent_of: impl Fn(StripeId) -> Option<(PeerId, Instant, Duration)>,
     ) -> Vec<Step> {
         // A quarter of the shortest wait: detection is late by at most that.
@@ -186,14 +194,16 @@ impl Watch {
                 continue;
             }
             match *state {
-                State::Probing { parent: probed, doubt_at, give_up_at, since }
+                State::Probing { parent: probed, doubt_at, answer_at, give_up_at, since }
                     if probed == parent =>
                 {
                     if now >= give_up_at {
                         *state = State::Fine;
+                        self.given_up[stripe.index()] = Some((parent, answer_at));
                         steps.push(Step::Report { stripe, parent, silence: Silence::Dead });
                     } else if doubt_at.is_some_and(|at| now >= at) {
-                        *state = State::Probing { parent, doubt_at: None, give_up_at, since };
+                        let doubt_at = None;
+                        *state = State::Probing { parent, doubt_at, answer_at, give_up_at, since };
                         steps.push(Step::Report { stripe, parent, silence: Silence::Doubtful });
                     }
                 }
@@ -207,12 +217,12 @@ impl Watch {
                         *state = State::Fine;
                         steps.push(Step::Report { stripe, parent, silence: Silence::Starved });
                     } else if now >= probe_at {
-                        *state = State::probing(now, parent, rtt, grace, config, since);
+                        *state = State::probing(now, parent, rtt, waits, since);
                         steps.push(Step::Probe { stripe, parent });
                     }
                 }
                 State::Fine | State::Probing { .. } | State::Waiting { .. } => {
-                    *state = State::probing(now, parent, rtt, grace, config, now);
+                    *state = State::probing(now, parent, rtt, waits, now);
                     steps.push(Step::Probe { stripe, parent });
                 }
             }
@@ -243,15 +253,23 @@ impl Watch {
         config: &Config,
     ) -> Option<Duration> {
         let state = self.states.get_mut(stripe.index())?;
-        let State::Probing { parent, since, give_up_at, .. } = *state else { return None };
-        if parent != from {
-            return None;
-        }
+        let probing = match *state {
+            State::Probing { parent, since, answer_at, .. } if parent == from => {
+                Some((parent, since, answer_at))
+            }
+            State::Probing { .. } | State::Fine | State::Waiting { .. } => None,
+        };
+        let Some((parent, since, answer_at)) = probing else {
+            // It was taken for dead, and is late: others may be as late.
+            let given_up = self.given_up.get_mut(stripe.index())?;
+            let (_, answer_at) = given_up.take_if(|(parent, _)| *parent == from)?;
+            return Some(now.since(answer_at).min(MAX_PATIENCE));
+        };
         // It has us as a child, or it would have said so; what it has and we lack is in its queue.
         let is_slow = !is_orphan && store.head(stripe).is_none_or(|ours| ours < head);
         let probe_at = now + config.probe_timeout;
         *state = State::Waiting { parent, probe_at, since, is_slow };
-        Some((now + config.probe_timeout).since(give_up_at))
+        Some(now.since(answer_at))
     }
 }
 
@@ -262,4 +280,32 @@ fn front(now: Instant, store: &Store, patience: Duration) -> Option<GenerationId
         .rev()
         .find(|(_, stored)| stored.first_arrival + patience <= now)
         .map(|(generation, _)| generation)
+}
+
+#[cfg(test)]
+mod tests {
+    use banyan_wire::{BroadcastKey, StripeCount, Verifier};
+
+    use super::*;
+
+    #[test]
+    fn who_answers_after_it_was_taken_for_dead_shows_how_late_answers_are_and_only_once() {
+        let broadcast = BroadcastKey::from_seed(&[1; 32]).broadcast();
+        let verifier = Verifier::new(&broadcast).expect("a key");
+        let store = Store::new(broadcast, verifier, StripeCount::DEFAULT);
+        let (parent, stripe, config) = (PeerId([1; 32]), StripeId(3), Config::default());
+        let mut watch = Watch::new(16);
+        watch.given_up[3] = Some((parent, Instant::ZERO));
+        let mut late = |from, seconds| {
+            let now = Instant::ZERO + Duration::from_secs(seconds);
+            watch.on_reply(now, from, stripe, false, GenerationId(0), &store, &config)
+        };
+        assert_eq!(late(PeerId([2; 32]), 1), None, "nobody asked it");
+        assert_eq!(late(parent, 1), Some(Duration::from_secs(1)));
+        assert_eq!(late(parent, 1), None);
+        watch.given_up[3] = Some((parent, Instant::ZERO));
+        let now = Instant::ZERO + Duration::from_secs(60);
+        let late = watch.on_reply(now, parent, stripe, false, GenerationId(0), &store, &config);
+        assert_eq!(late, Some(MAX_PATIENCE), "however late it is on purpose");
+    }
 }

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use banyan_core::{Config, Input, Instant, Output, Peer, Role, Setup};
 use banyan_wire::{
-    BroadcastKey, Contact, Manifest, Message, Overlay, PeerId, Roles, SignedManifest, StripeCount,
-    StripeId,
+    BroadcastKey, Contact, Manifest, Message, Overlay, PeerId, Roles, SignedManifest, Standing,
+    StripeCount, StripeId,
 };
 use bytes::Bytes;
 
 const SOURCE: PeerId = PeerId([1; 32]);
 const INTRODUCER: PeerId = PeerId([2; 32]);
+const ME: PeerId = PeerId([7; 32]);
 
 fn contact(peer: PeerId, roles: Roles) -> Contact {
     let addresses = vec![Bytes::from_static(b"somewhere")];
@@ -43,7 +44,7 @@ impl Newcomer {
         let (broadcast, now) = (key.broadcast(), Instant::ZERO);
         let setup = Setup {
             broadcast,
-            peer: PeerId([7; 32]),
+            peer: ME,
             role: Role::Viewer,
             addresses: Vec::new(),
             config: Config::default(),
@@ -133,4 +134,41 @@ fn members_that_do_not_answer_do_not_hold_a_newcomer_up() {
     newcomer.tell(Input::Connected { peer: SOURCE });
     let joins: Vec<PeerId> = newcomer.joins.iter().map(|(to, _)| *to).collect();
     assert!(joins.contains(&SOURCE), "{:?}", newcomer.dialled);
+}
+
+#[test]
+fn a_place_that_is_granted_late_is_taken_by_who_has_none_but_not_one_that_nobody_asked_for() {
+    let mut newcomer = Newcomer::new(vec![contact(INTRODUCER, Roles::one(StripeId(3)))]);
+    newcomer.tell(Input::Connected { peer: INTRODUCER });
+    let native = |n: u8| contact(PeerId([100 + n; 32]), Roles::one(StripeId(n)));
+    let message = Message::Contacts { contacts: (0..16).map(native).collect() };
+    newcomer.tell(Input::Received { peer: INTRODUCER, message });
+    // It is a leaf of this one.
+    let stripe = StripeId((ME.kademlia_key().digit(StripeCount::DEFAULT).0 + 1) % 16);
+    let (asked, stranger) = (native(stripe.0).peer, PeerId([200; 32]));
+    newcomer.tell(Input::Connected { peer: asked });
+    newcomer.tell(Input::Connected { peer: stranger });
+    assert!(newcomer.joins.contains(&(asked, Roles::one(stripe))), "{:?}", newcomer.joins);
+    // Longer than it waits for the answer.
+    newcomer.wait(Duration::from_millis(1_100));
+    let asks_another = |(to, stripes): &(PeerId, Roles)| *to != asked && stripes.contains(stripe);
+    assert!(newcomer.joins.iter().any(asks_another), "{:?}", newcomer.joins);
+    let mut accepts = |peer| {
+        let standing = Standing {
+            depth: 1,
+            grandparent: None,
+            population: 100,
+            ancestors: Vec::new(),
+            is_orphan: false,
+            spare: 9,
+            class: 6,
+            is_open: false,
+            is_grandparent_open: false,
+            delay: 0,
+        };
+        newcomer.tell(Input::Received { peer, message: Message::Accept { stripe, standing } });
+        newcomer.peer.snapshot().stripes[stripe.index()].parent
+    };
+    assert_eq!(accepts(stranger), None);
+    assert_eq!(accepts(asked), Some(asked));
 }

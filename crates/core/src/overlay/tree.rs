@@ -563,7 +563,9 @@ impl Tree {
         from: PeerId,
         standing: Standing,
     ) -> Accepted {
-        let awaited = self.is_asking(&from);
+        // Who took long has a place for us all the same, and whoever is asked next may take as long.
+        let is_late = self.parent.is_none() && self.tried.contains(&from);
+        let awaited = self.is_asking(&from) || is_late;
         if self.is_parent(&from) {
             if let Some(parent) = &mut self.parent {
                 parent.contact.class = standing.class;

@@ -103,7 +103,7 @@ impl SplitStream {
             start: (cx.resume)(stripe),
             is_entitled: request.is_entitled,
         };
-        let give_up_at = cx.now + cx.config.join_timeout;
+        let give_up_at = cx.now + cx.links.patience(cx.config.join_timeout);
         self.tree(stripe).request = request;
         let asked = self.tree(stripe).take_asked(cx.now);
         self.tree(stripe).search = Search::Seeking { nonce, give_up_at, hop: hop.peer, asked };

@@ -130,7 +130,8 @@ impl SplitStream {
         let Some(lost) = lost else { return };
         let Some(child) = self.tree(stripe).children.get_mut(&lost) else { return };
         child.is_doubted = true;
-        self.ask_for_sign(cx, stripe, lost, cx.links.grace(), cx.config.probe_timeout);
+        let patience = cx.links.patience(cx.config.probe_timeout);
+        self.ask_for_sign(cx, stripe, lost, cx.links.grace(), patience);
     }
 
     /// Asks a child for a sign of life. If none comes within the round trip and `grace`, it is not
@@ -245,7 +246,7 @@ impl SplitStream {
         let silent: Vec<_> = children.filter(|(_, peer)| is_silent(peer)).collect();
         for (stripe, peer) in silent {
             // It may only be busy: nobody misses it yet.
-            let patience = cx.config.probe_timeout;
+            let patience = cx.links.patience(cx.config.probe_timeout);
             self.ask_for_sign(cx, stripe, peer, patience, patience * 2);
         }
     }

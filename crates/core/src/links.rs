@@ -146,14 +146,15 @@ impl Links {
 
     /// Queues a control message for a connected peer; drops it for any other.
     pub(crate) fn send(&mut self, to: PeerId, message: Message) {
-        if self.is_connected(&to) && !self.joins_waiting(&to, &message) {
+        if self.is_connected(&to) && !self.add_to_waiting(&to, &message) {
             self.control_messages_sent += 1;
             self.outputs.push_back(Output::Send { to, message, expires_at: None });
         }
     }
 
-    /// Whether `message` is a JOIN that can travel with one that has yet to leave for the same peer.
-    fn joins_waiting(&mut self, to: &PeerId, message: &Message) -> bool {
+    /// Adds a JOIN to one that has yet to leave for the same peer, if they can travel together. Returns
+    /// whether it did.
+    fn add_to_waiting(&mut self, to: &PeerId, message: &Message) -> bool {
         let Message::Join(_) = message else { return false };
         self.outputs.iter_mut().rev().take(MAX_MERGED_OVER).any(|output| {
             let Output::Send { to: other, message: waiting, .. } = output else { return false };

@@ -77,8 +77,8 @@ pub(crate) struct Place {
     y: f64,
     height: f64,
     error: f64,
-    /// Samples taken; of a place without any nothing is said.
-    samples: u32,
+    /// Whether a sample was taken; before that nothing is said.
+    is_known: bool,
     /// What the neighbours were told last.
     told: Option<Coordinate>,
     /// When they may be told again, and how long it is from then on.
@@ -94,7 +94,7 @@ impl Place {
             y: 0.0,
             height: MIN_HEIGHT,
             error: 1.0,
-            samples: 0,
+            is_known: false,
             told: None,
             tell_at: now,
             tell_interval: FIRST_INTERVAL,
@@ -124,7 +124,6 @@ impl Place {
         local.coordinate = self.coordinate();
         view.set_place(local.coordinate);
         if let Some(coordinate) = news {
-            self.note_told(news);
             for peer in links.peers().copied().collect::<Vec<_>>() {
                 links.send(peer, Message::Moved { coordinate });
             }
@@ -132,7 +131,7 @@ impl Place {
     }
 
     /// A round: each of the neighbours once. Who does not say where it is may be anywhere. Returns
-    /// the coordinate if the neighbours ought to be told of it.
+    /// the coordinate if the neighbours are to be told of it.
     fn round(
         &mut self,
         now: Instant,
@@ -152,20 +151,21 @@ impl Place {
             |told| moved(&told, &ours) > within || told.error > ours.error.saturating_mul(2);
         let tells = now >= self.tell_at && self.told.is_none_or(is_news);
         if tells {
+            self.told = Some(ours);
             self.tell_at = now + self.tell_interval;
             self.tell_interval = (self.tell_interval * 2).min(MAX_TELL_INTERVAL);
         }
         tells.then_some(ours)
     }
 
-    /// The neighbours know of `coordinate`.
+    /// The neighbours were told of `coordinate` with something else.
     pub(crate) fn note_told(&mut self, coordinate: Option<Coordinate>) {
         self.told = coordinate.or(self.told);
     }
 
     /// Where we are; `None` before the first sample.
     pub(crate) fn coordinate(&self) -> Option<Coordinate> {
-        (self.samples > 0).then(|| Coordinate {
+        self.is_known.then(|| Coordinate {
             x: rounded(self.x),
             y: rounded(self.y),
             height: rounded(self.height).unsigned_abs(),
@@ -179,7 +179,7 @@ impl Place {
         if rtt > MAX_RTT {
             return;
         }
-        self.samples = self.samples.saturating_add(1);
+        self.is_known = true;
         let (x, y) = (self.x - f64::from(theirs.x) / SCALE, self.y - f64::from(theirs.y) / SCALE);
         let heights = self.height + f64::from(theirs.height) / SCALE;
         let flat = norm(x, y);

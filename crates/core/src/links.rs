@@ -39,9 +39,7 @@ struct Link {
     queued_bytes: usize,
     /// When something was received last.
     heard_at: Instant,
-    /// As last measured.
-    rtt: Option<Duration>,
-    /// The last of them, the newest first.
+    /// The round trips measured last, the newest first.
     rtts: [Option<Duration>; RTTS],
     /// Where the peer says it is.
     coordinate: Option<Coordinate>,
@@ -86,7 +84,6 @@ impl Links {
 
     pub(crate) fn set_rtt(&mut self, peer: &PeerId, rtt: Duration) {
         if let Some(link) = self.links.get_mut(peer) {
-            link.rtt = Some(rtt);
             link.rtts.rotate_right(1);
             link.rtts[0] = Some(rtt);
         }
@@ -111,7 +108,7 @@ impl Links {
 
     /// The round trip to `peer` as it was measured, if it was.
     pub(crate) fn measured_rtt(&self, peer: &PeerId) -> Option<Duration> {
-        self.links.get(peer).and_then(|link| link.rtt)
+        self.links.get(peer).and_then(|link| link.rtts[0])
     }
 
     /// How long an answer of `peer` takes on its way; a cautious guess where nothing was measured.

@@ -203,7 +203,7 @@ impl View {
         limit: usize,
     ) -> Option<&'a Entry> {
         let near = limit - limit / 4;
-        members.sort_by_key(|entry| self.distance(entry).unwrap_or(Duration::MAX));
+        members.sort_by_cached_key(|entry| self.distance(entry).unwrap_or(Duration::MAX));
         let farthest = members.get(near - 1).and_then(|entry| self.distance(entry));
         let is_near = self
             .estimate(newcomer)
@@ -301,7 +301,7 @@ impl View {
             .values()
             .filter(|entry| entry.contact.roles.contains(stripe) && !entry.contact.is_source)
             .collect();
-        natives.sort_by_key(|e| {
+        natives.sort_by_cached_key(|e| {
             (e.failures, self.distance(e).unwrap_or(Duration::MAX), e.contact.peer)
         });
         natives.into_iter().map(|entry| &entry.contact).collect()
@@ -375,7 +375,7 @@ fn nearest<'a>(
         let at = entry.contact.coordinate.as_ref();
         at.and_then(|at| estimate(there, at)).unwrap_or(Duration::MAX)
     };
-    entries.sort_by_key(far);
+    entries.sort_by_cached_key(far);
     let others = entries.split_off(count.min(entries.len()));
     (entries, others)
 }

@@ -253,22 +253,19 @@ impl Watch {
         config: &Config,
     ) -> Option<Duration> {
         let state = self.states.get_mut(stripe.index())?;
-        let probing = match *state {
-            State::Probing { parent, since, answer_at, .. } if parent == from => {
-                Some((parent, since, answer_at))
+        let (since, answer_at) = match *state {
+            State::Probing { parent, since, answer_at, .. } if parent == from => (since, answer_at),
+            State::Probing { .. } | State::Fine | State::Waiting { .. } => {
+                // It was taken for dead, and is late: others may be as late.
+                let given_up = self.given_up.get_mut(stripe.index())?;
+                let (_, answer_at) = given_up.take_if(|(parent, _)| *parent == from)?;
+                return Some(now.since(answer_at).min(MAX_PATIENCE));
             }
-            State::Probing { .. } | State::Fine | State::Waiting { .. } => None,
-        };
-        let Some((parent, since, answer_at)) = probing else {
-            // It was taken for dead, and is late: others may be as late.
-            let given_up = self.given_up.get_mut(stripe.index())?;
-            let (_, answer_at) = given_up.take_if(|(parent, _)| *parent == from)?;
-            return Some(now.since(answer_at).min(MAX_PATIENCE));
         };
         // It has us as a child, or it would have said so; what it has and we lack is in its queue.
         let is_slow = !is_orphan && store.head(stripe).is_none_or(|ours| ours < head);
         let probe_at = now + config.probe_timeout;
-        *state = State::Waiting { parent, probe_at, since, is_slow };
+        *state = State::Waiting { parent: from, probe_at, since, is_slow };
         Some(now.since(answer_at))
     }
 }

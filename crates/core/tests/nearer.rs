@@ -3,19 +3,22 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod alone;
+
 use std::time::Duration;
 
-use banyan_core::{Config, Input, Instant, Output, Peer, Role, Setup};
+use banyan_core::{Config, Input, Instant, Output, Peer};
 use banyan_wire::{
-    BroadcastId, BroadcastKey, Contact, Coordinate, Manifest, Message, Overlay, PeerId, Reason,
-    Roles, SignedManifest, Standing, Start, StripeCount, StripeId,
+    BroadcastId, Contact, Coordinate, Message, PeerId, Reason, Roles, Standing, Start, StripeCount,
+    StripeId,
 };
 use bytes::Bytes;
+
+use alone::{Alone, ME};
 
 const SOURCE: PeerId = PeerId([1; 32]);
 const FAR: PeerId = PeerId([2; 32]);
 const NEAR: PeerId = PeerId([3; 32]);
-const ME: PeerId = PeerId([7; 32]);
 
 fn stripes() -> StripeCount {
     StripeCount::new(4).unwrap()
@@ -46,37 +49,15 @@ struct Viewer {
 
 impl Viewer {
     fn new(upload: u64, proximity: bool, known: &[PeerId]) -> Self {
-        let key = BroadcastKey::from_seed(&[9; 32]);
-        let (broadcast, now) = (key.broadcast(), Instant::ZERO);
         let mut config = Config { upload, ..Config::default() };
         config.forest.proximity = proximity;
-        let (role, addresses) = (Role::Viewer, vec![Bytes::from_static(b"here")]);
-        let setup = Setup { broadcast, peer: ME, role, addresses, config };
-        let manifest = Manifest {
-            broadcast,
-            sequence: 1,
-            title: String::new(),
-            stripes: stripes(),
-            overlay: Overlay::SplitStream,
-            stripe_rate: 100_000,
-            generation_millis: 500,
-            tracks: Vec::new(),
-            source: contact(SOURCE),
-            created_at: 0,
-            ended_at: None,
-        };
-        let peer = Peer::new(setup, now, [0; 32]).unwrap();
-        let mut viewer = Self { peer, broadcast, now, sent: Vec::new(), spare: 100 };
-        viewer.peer.set_manifest(now, SignedManifest::sign(manifest, &key).unwrap());
+        let addresses = vec![Bytes::from_static(b"here")];
+        let (peer, broadcast) = alone::viewer(config, addresses, stripes(), contact(SOURCE));
+        let mut viewer = Self { peer, broadcast, now: Instant::ZERO, sent: Vec::new(), spare: 100 };
         let contacts = known.iter().map(|peer| contact(*peer)).collect();
         viewer.tell(Input::Contacts { contacts });
         viewer.wait(Duration::from_secs(2));
         viewer
-    }
-
-    fn tell(&mut self, input: Input) {
-        self.peer.handle(self.now, input);
-        self.drain();
     }
 
     fn hear(&mut self, peer: PeerId, message: Message) {
@@ -92,37 +73,6 @@ impl Viewer {
             Message::Hello { broadcast, contact, manifest_sequence: 1, is_reply: true },
         );
         self.tell(Input::RoundTrip { peer, rtt: Duration::from_millis(millis) });
-    }
-
-    fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.peer.poll_timeout().filter(|at| *at <= end) {
-            self.now = self.now.max(at);
-            self.peer.handle_timeout(self.now);
-            self.drain();
-        }
-        self.now = end;
-    }
-
-    fn drain(&mut self) {
-        while let Some(output) = self.peer.poll_output() {
-            match output {
-                Output::Connect { contact } if contact.peer == NEAR => self.meet(NEAR, 10),
-                Output::Connect { contact } => self.meet(contact.peer, 200),
-                Output::Send { to, message, .. } => {
-                    let asks_for = match &message {
-                        Message::Join(join) => join.stripes,
-                        Message::Attach { stripe, within: None, .. } => Roles::one(*stripe),
-                        _ => Roles::NONE,
-                    };
-                    self.sent.push((to, message));
-                    for stripe in asks_for.iter() {
-                        self.accept(to, stripe);
-                    }
-                }
-                _ => {}
-            }
-        }
     }
 
     fn accept(&mut self, from: PeerId, stripe: StripeId) {
@@ -172,6 +122,37 @@ impl Viewer {
 
     fn parents(&self) -> Vec<Option<PeerId>> {
         self.peer.snapshot().stripes.iter().map(|stripe| stripe.parent).collect()
+    }
+}
+
+impl Alone for Viewer {
+    fn peer(&mut self) -> &mut Peer {
+        &mut self.peer
+    }
+
+    fn now(&mut self) -> &mut Instant {
+        &mut self.now
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.peer.poll_output() {
+            match output {
+                Output::Connect { contact } if contact.peer == NEAR => self.meet(NEAR, 10),
+                Output::Connect { contact } => self.meet(contact.peer, 200),
+                Output::Send { to, message, .. } => {
+                    let asks_for = match &message {
+                        Message::Join(join) => join.stripes,
+                        Message::Attach { stripe, within: None, .. } => Roles::one(*stripe),
+                        _ => Roles::NONE,
+                    };
+                    self.sent.push((to, message));
+                    for stripe in asks_for.iter() {
+                        self.accept(to, stripe);
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 }
 

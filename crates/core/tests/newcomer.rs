@@ -3,18 +3,18 @@
 
 #![allow(clippy::unwrap_used, clippy::wildcard_enum_match_arm, reason = "tests")]
 
+mod alone;
+
 use std::time::Duration;
 
-use banyan_core::{Config, Input, Instant, Output, Peer, Role, Setup};
-use banyan_wire::{
-    BroadcastKey, Contact, Manifest, Message, Overlay, PeerId, Roles, SignedManifest, Standing,
-    StripeCount, StripeId,
-};
+use banyan_core::{Config, Input, Instant, Output, Peer};
+use banyan_wire::{Contact, Message, PeerId, Roles, Standing, StripeCount, StripeId};
 use bytes::Bytes;
+
+use alone::{Alone, ME};
 
 const SOURCE: PeerId = PeerId([1; 32]);
 const INTRODUCER: PeerId = PeerId([2; 32]);
-const ME: PeerId = PeerId([7; 32]);
 
 fn contact(peer: PeerId, roles: Roles) -> Contact {
     let addresses = vec![Bytes::from_static(b"somewhere")];
@@ -40,48 +40,22 @@ struct Newcomer {
 
 impl Newcomer {
     fn new(known: Vec<Contact>) -> Self {
-        let key = BroadcastKey::from_seed(&[9; 32]);
-        let (broadcast, now) = (key.broadcast(), Instant::ZERO);
-        let setup = Setup {
-            broadcast,
-            peer: ME,
-            role: Role::Viewer,
-            addresses: Vec::new(),
-            config: Config::default(),
-        };
-        let manifest = Manifest {
-            broadcast,
-            sequence: 1,
-            title: String::new(),
-            stripes: StripeCount::DEFAULT,
-            overlay: Overlay::SplitStream,
-            stripe_rate: 100_000,
-            generation_millis: 500,
-            tracks: Vec::new(),
-            source: contact(SOURCE, Roles::NONE),
-            created_at: 0,
-            ended_at: None,
-        };
-        let peer = Peer::new(setup, now, [0; 32]).unwrap();
-        let mut newcomer = Self { peer, now, dialled: Vec::new(), joins: Vec::new() };
-        newcomer.peer.set_manifest(now, SignedManifest::sign(manifest, &key).unwrap());
+        let source = contact(SOURCE, Roles::NONE);
+        let (peer, _) = alone::viewer(Config::default(), Vec::new(), StripeCount::DEFAULT, source);
+        let (dialled, joins) = (Vec::new(), Vec::new());
+        let mut newcomer = Self { peer, now: Instant::ZERO, dialled, joins };
         newcomer.tell(Input::Contacts { contacts: known });
         newcomer
     }
+}
 
-    fn tell(&mut self, input: Input) {
-        self.peer.handle(self.now, input);
-        self.drain();
+impl Alone for Newcomer {
+    fn peer(&mut self) -> &mut Peer {
+        &mut self.peer
     }
 
-    fn wait(&mut self, time: Duration) {
-        let end = self.now + time;
-        while let Some(at) = self.peer.poll_timeout().filter(|at| *at <= end) {
-            self.now = self.now.max(at);
-            self.peer.handle_timeout(self.now);
-            self.drain();
-        }
-        self.now = end;
+    fn now(&mut self) -> &mut Instant {
+        &mut self.now
     }
 
     fn drain(&mut self) {

@@ -61,7 +61,6 @@ impl World {
             let news = self.places[n].round(self.now, known, &mut self.rng);
             if let Some(news) = news {
                 self.said[n] = Some(news);
-                self.places[n].note_told(Some(news));
                 self.told += 1;
             }
         }

@@ -257,12 +257,12 @@ impl SplitStream {
         candidates: Vec<Contact>,
     ) {
         cx.view.hear_of(cx.now, candidates.iter().cloned());
-        if self.tree(stripe).is_asking(&from) && self.on_turned_down(cx.now, stripe, &from) {
-            return;
-        }
         let is_parent = self.tree(stripe).is_parent(&from);
         let is_asked = self.tree(stripe).is_asking(&from);
         if is_asked {
+            if self.on_turned_down(cx.now, stripe, &from) {
+                return;
+            }
             self.tree(stripe).stop_asking(&from);
             if is_parent && matches!(reason, Reason::Loop | Reason::RoleChange | Reason::Orphan) {
                 self.lose_parent(cx, stripe);
@@ -326,7 +326,7 @@ impl SplitStream {
         let Some(lost) = self.tree(stripe).lose_parent(cx) else { return };
         self.tell_children(cx, stripe);
         self.tree(stripe).stop_asking(&lost.contact.peer);
-        if self.tree(stripe).is_waiting() && self.tree(stripe).request.within.is_none() {
+        if self.tree(stripe).is_on_its_way() {
             // It had told us to go, and we are on our way.
             self.update_reports(cx);
             return;
@@ -341,8 +341,8 @@ impl SplitStream {
     /// The parent may be dead: looks for another before that is certain.
     fn doubt_parent(&mut self, cx: &mut Context<'_>, stripe: StripeId, doubted: PeerId) {
         let tree = self.tree(stripe);
-        let is_away = tree.is_waiting() && tree.request.within.is_none();
-        if !cx.config.forest.make_before_break || !tree.is_parent(&doubted) || is_away {
+        if !cx.config.forest.make_before_break || !tree.is_parent(&doubted) || tree.is_on_its_way()
+        {
             return;
         }
         let grandparent = tree.parent.as_ref().and_then(|p| p.standing.grandparent.clone());

@@ -370,6 +370,11 @@ impl Tree {
         }
     }
 
+    /// Whether it waits for the answer of one that is to be its parent, and not only may be.
+    pub(crate) fn is_on_its_way(&self) -> bool {
+        self.request.within.is_none() && self.is_waiting()
+    }
+
     /// Whether it has a parent that does, and waits for the answer of one that may be nearer.
     pub(crate) fn is_content(&self) -> bool {
         self.request.within.is_some()

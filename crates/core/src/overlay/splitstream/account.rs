@@ -17,7 +17,7 @@ use crate::Instant;
 use crate::local::share;
 use crate::overlay::splitstream::SplitStream;
 use crate::overlay::splitstream::supply::cheapest;
-use crate::overlay::tree::{Child, forget_named, nothing_of};
+use crate::overlay::tree::{forget_named, nothing_of};
 use crate::overlay::{Context, Tree};
 
 /// Report intervals between reports that only say who is idle or willing.
@@ -51,13 +51,7 @@ impl SplitStream {
     /// Whether there is room here for a native from further down: a free slot, or a leaf.
     fn is_open(&self, cx: &Context<'_>, stripe: StripeId) -> bool {
         self.can_serve(cx.local, stripe)
-            && (self.free_here(cx.local, cx.config, stripe) > 0 || self.has_leaf(stripe))
-    }
-
-    /// Whether there is a leaf here that gives way to a native.
-    pub(super) fn has_leaf(&self, stripe: StripeId) -> bool {
-        let is_leaf = |child: &Child| !child.contact.roles.contains(stripe);
-        self.trees[stripe.index()].committed().any(is_leaf)
+            && (self.free_here(cx.local, cx.config, stripe) > 0 || self.leaf(stripe).is_some())
     }
 
     pub(super) fn tell_children(&mut self, cx: &mut Context<'_>, stripe: StripeId) {

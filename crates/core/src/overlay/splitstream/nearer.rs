@@ -117,7 +117,7 @@ impl SplitStream {
     ) -> bool {
         let tree = &self.trees[stripe.index()];
         let has_room = self.free_here(cx.local, cx.config, stripe) > 0
-            || (child.roles.contains(stripe) && child.capacity > 0 && self.has_leaf(stripe));
+            || (child.roles.contains(stripe) && child.capacity > 0 && self.leaf(stripe).is_some());
         (cx.local.is_source || tree.is_rooted())
             && has_room
             && self.parked(stripe) == 0

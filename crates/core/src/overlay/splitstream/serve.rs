@@ -266,14 +266,20 @@ impl SplitStream {
         if let Some(late) = self.late_child(stripe).filter(|_| is_orphan) {
             return Some(late);
         }
-        let tree = &self.trees[stripe.index()];
-        let leaf = tree.committed().find(|child| !child.contact.roles.contains(stripe));
-        if let Some(leaf) = leaf {
-            return Some(leaf.contact.peer);
+        if let Some(leaf) = self.leaf(stripe) {
+            return Some(leaf);
         }
+        let tree = &self.trees[stripe.index()];
         let rank = |contact| cx.local.order.rank_of(contact, stripe);
         let last = tree.committed().max_by_key(|child| rank(&child.contact))?;
         (rank(newcomer) < rank(&last.contact)).then_some(last.contact.peer)
+    }
+
+    /// A leaf here: it gives way to a native.
+    pub(super) fn leaf(&self, stripe: StripeId) -> Option<PeerId> {
+        let mut children = self.trees[stripe.index()].committed();
+        let leaf = children.find(|child| !child.contact.roles.contains(stripe));
+        leaf.map(|child| child.contact.peer)
     }
 
     /// A leaf here that has more stripes than it is owed.
